@@ -1,0 +1,1274 @@
+/**
+ * check-failures: alerts the owners of a CI job that fails consistently. Run it as the last job of a pipeline:
+ *
+ *   tsx check-failures.ts            count this pipeline, alert, store
+ *   tsx check-failures.ts report     print the stored document as a table
+ *
+ * One JSON document, in S3 or in a local file, keeps how each job did in the last pipelines. Three failures in a row,
+ * or five in the last ten executions, are an alert. README.md shows one, and how to set this up in GitLab CI.
+ *
+ * From top to bottom: the document · the environment · the story · the store · the pipeline's jobs · the statistics ·
+ * the routing · the messages · the delivery · the table · the command line. Only the last one touches `process`.
+ */
+import { realpathSync } from "node:fs";
+import { readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import process from "node:process";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { parseArgs, styleText } from "node:util";
+import { GetObjectCommand, PutObjectCommand, S3Client, type S3ServiceException } from "@aws-sdk/client-s3";
+import * as v from "valibot";
+
+const DAY_MS = 86_400_000;
+const CLAIM_MS = 300_000; // a pending alert may be claimed again after this: longer than any run lives
+const RUN_TIMEOUT_MS = 90_000;
+const CLEAR_TIMEOUT_MS = 20_000; // on top of the run's: what was sent must still be noted
+const REQUEST_TIMEOUT_MS = 20_000; // of one request, until its answer has been read
+const TITLES_TIMEOUT_MS = 3_000; // titles are for the looks of a message, which does not wait for them
+const MAX_RETRY_AFTER_MS = 30_000;
+const MAX_ATTEMPTS = 3; // of one request
+const MAX_UPLOADS = 20; // of a document that other runs store at the same time
+const MAX_MESSAGE_LENGTH = 3_900;
+const MAX_TABLE_ROWS = 500; // GitLab cuts a job's log at 4 MB
+
+// ── The document: what is stored between two pipelines. Format and names are those of DataDog's job_executions.v2.json.
+
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
+const Count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+const Timestamp = v.pipe(v.string(), v.isoTimestamp());
+
+/** One run of a job: `id` is null where it passed, `commit` where it did not really run. */
+export type Execution = { id: number | null; failing: boolean; commit?: string | null };
+
+// A predicate, where v.object would copy each entry: at 100,000 jobs that is a fifth of the run's time and memory.
+const Execution = v.custom<Execution>(
+  (value) =>
+    isObject(value) &&
+    (value.id === null || Number.isSafeInteger(value.id)) &&
+    typeof value.failing === "boolean" &&
+    (value.commit === undefined || value.commit === null || typeof value.commit === "string"),
+  "Expected an execution: {id: integer or null, failing: boolean, commit: string or null}",
+);
+
+const OpenAlert = v.looseObject({
+  kind: v.picklist(["consecutive", "cumulative"]),
+  pipeline_id: Count,
+  at: Timestamp,
+});
+
+const TrackedJob = v.pipe(
+  v.looseObject({
+    consecutive_failures: Count,
+    jobs_info: v.optional(v.array(Execution)),
+    cumulative_failures: v.optional(v.array(Execution)), // the older name of jobs_info
+    last_run: v.optional(Timestamp),
+    alert: v.optional(OpenAlert),
+  }),
+  v.check((job) => (job.jobs_info ?? job.cumulative_failures) !== undefined, "Expected an array jobs_info"),
+  v.transform(({ cumulative_failures, jobs_info = cumulative_failures ?? [], ...job }) => ({ ...job, jobs_info })),
+);
+/** The history of a job: its window, oldest execution first, and its alert while that is open. */
+export type TrackedJob = v.InferOutput<typeof TrackedJob>;
+
+const PendingAlert = v.object({ channel: v.nullable(v.string()), text: v.string(), claimed_at: Timestamp });
+/** A message that is ready to be sent; the run that claimed it last is sending it. */
+export type PendingAlert = v.InferOutput<typeof PendingAlert>;
+
+const JobExecutions = v.pipe(
+  v.custom<Record<string, unknown>>(isObject, "Expected an object"),
+  v.looseObject({
+    pipeline_id: v.optional(Count, 0),
+    // Through a Map, because v.record drops jobs that are named `constructor` or `__proto__`.
+    jobs: v.pipe(
+      v.custom<Record<string, unknown>>(isObject, "Expected an object of jobs"),
+      v.transform((jobs) => new Map(Object.entries(jobs))),
+      v.map(v.string(), TrackedJob),
+    ),
+    pending_alerts: v.optional(v.array(PendingAlert), []),
+  }),
+);
+/** The document in memory. Keys that it does not know are kept. */
+export type JobExecutions = v.InferOutput<typeof JobExecutions>;
+
+/** The first fault that `schema` finds in a JSON text, as an error that names `source` and the path of the fault. */
+function parseJson<T extends v.GenericSchema>(schema: T, text: string, source: string): v.InferOutput<T> {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new Error(`${source} is not JSON: ${(error as Error).message}`, { cause: error });
+  }
+  const result = v.safeParse(schema, value, { abortEarly: true });
+  if (result.success) return result.output;
+  const [issue] = result.issues;
+  throw new Error(`${source} is not valid at ${v.getDotPath(issue) ?? "its top"}: ${issue.message}`);
+}
+
+// ── The environment: each variable, its default and what it must look like. README.md says what they mean.
+
+const SECRETS = ["GITLAB_TOKEN", "CI_JOB_TOKEN", "SLACK_API_TOKEN", "SLACK_WEBHOOK_URL", "DD_API_KEY"];
+
+const DEFAULTS = {
+  JOB_EXECUTIONS_URL: "job_executions.v2.json",
+  S3_SSE: "AES256",
+  S3_CONDITIONAL_WRITES: "on",
+  CONSECUTIVE_THRESHOLD: "3",
+  CUMULATIVE_THRESHOLD: "5",
+  CUMULATIVE_LENGTH: "10",
+  RECOVERY_THRESHOLD: "3",
+  NOT_RUN_JOBS: "keep",
+  EXPIRE_AFTER_DAYS: "30",
+  SLACK_API_URL: "https://slack.com/api",
+  DD_SITE: "datadoghq.com",
+};
+
+const isHttpUrl = (value: string) => /^https?:\/\/[^\s/@]+([/?#]\S*)?$/i.test(value) && URL.canParse(value);
+
+const matching = (pattern: RegExp, expected: string) => v.pipe(v.string(), v.regex(pattern, expected));
+const name = (example: string) => v.optional(matching(/^\S.*$/, `a name, e.g. ${example}`));
+const secret = v.optional(matching(/^[\x21-\x7e]+$/, "a token without spaces or line breaks, e.g. glpat-… or xoxb-…"));
+const integer = (expected: string) =>
+  v.pipe(matching(/^\d+$/, expected), v.transform(Number), v.safeInteger(expected), v.minValue(1, expected));
+const count = integer("a positive integer, e.g. 5");
+const httpUrl = (example: string) =>
+  v.pipe(
+    v.string(),
+    v.check(isHttpUrl, `an http or https URL without a password, e.g. ${example}`),
+    v.transform((value) => value.replace(/\/+$/, "")),
+  );
+
+/** What `report` needs. */
+export const ReportEnvironment = v.object({
+  JOB_EXECUTIONS_URL: matching(
+    /^(s3:\/\/[^/]+\/.+|file:.+|(?!s3:|[a-z][a-z0-9+.-]*:\/\/).+)$/i,
+    "s3://bucket/key, a path or a file: URL, e.g. s3://ci-bucket/job_executions.v2.json",
+  ),
+  S3_SSE: v.picklist(["AES256", "aws:kms", "aws:kms:dsse", "none"], "AES256, aws:kms, aws:kms:dsse or none"),
+  S3_CONDITIONAL_WRITES: v.picklist(["on", "off"], "on or off"),
+  AWS_ENDPOINT_URL: v.optional(httpUrl("https://s3.example.com")),
+  AWS_ENDPOINT_URL_S3: v.optional(httpUrl("https://s3.example.com")),
+  CONSECUTIVE_THRESHOLD: count,
+  CUMULATIVE_THRESHOLD: count,
+  CUMULATIVE_LENGTH: count,
+  RECOVERY_THRESHOLD: count,
+});
+export type ReportEnvironment = v.InferOutput<typeof ReportEnvironment>;
+
+/** What a run needs. A required variable that is unset is validated as "", so that it reads like a wrong one. */
+export const Environment = v.object({
+  ...ReportEnvironment.entries,
+  CI_PIPELINE_ID: v.optional(integer("a pipeline's id, a positive integer, e.g. 1005"), ""),
+  CI_COMMIT_SHA: v.optional(matching(/^[0-9a-f]{7,64}$/i, "a commit's SHA, 7 to 64 hex digits, e.g. 0ddba11"), ""),
+  CI_COMMIT_BRANCH: name("main"),
+  CI_API_V4_URL: v.optional(httpUrl("https://gitlab.example.com/api/v4")),
+  CI_PROJECT_ID: v.optional(matching(/^\S+$/, "a project's id, e.g. 4242")),
+  CI_PROJECT_URL: v.optional(httpUrl("https://gitlab.example.com/acme/shop")),
+  CI_PROJECT_PATH: name("acme/shop"),
+  GITLAB_TOKEN: secret,
+  CI_JOB_TOKEN: secret,
+  PIPELINE_JOBS_FILE: name("jobs.json"),
+  NOT_RUN_JOBS: v.picklist(["keep", "pass"], "keep or pass"),
+  EXPIRE_AFTER_DAYS: count,
+  SLACK_API_TOKEN: secret,
+  SLACK_CHANNEL: v.optional(matching(/^\S+$/, "a channel, e.g. #ci-alerts")),
+  SLACK_WEBHOOK_URL: v.optional(httpUrl("https://hooks.slack.com/services/…")),
+  SLACK_API_URL: httpUrl(DEFAULTS.SLACK_API_URL),
+  JOB_OWNERS_FILE: name("JOBOWNERS"),
+  OWNER_CHANNELS_FILE: name("channels.json"),
+  JOB_HISTORY_URL: v.optional(
+    v.pipe(
+      httpUrl("https://ci.example.com/?job={job}"),
+      v.includes("{job}", "a URL with {job} in it, e.g. https://ci.example.com/?job={job}"),
+    ),
+  ),
+  DD_API_KEY: secret,
+  DD_SITE: matching(/^[a-z0-9.-]+(:\d+)?$/i, "a host name, e.g. datadoghq.com"),
+});
+export type Environment = v.InferOutput<typeof Environment>;
+
+type Variables = Record<string, string | undefined>;
+type Rule = [holds: (set: Variables) => unknown, problem: string];
+
+const REPORT_RULES: Rule[] = ["CUMULATIVE_THRESHOLD", "RECOVERY_THRESHOLD"].map((threshold) => [
+  (set) => !(Number(set[threshold]) > Number(set.CUMULATIVE_LENGTH)),
+  `${threshold} must be at most CUMULATIVE_LENGTH, e.g. ${threshold}=3 with CUMULATIVE_LENGTH=10`,
+]);
+
+const RUN_RULES: Rule[] = [
+  ...REPORT_RULES,
+  [
+    (set) => set.PIPELINE_JOBS_FILE || set.CI_API_V4_URL,
+    "CI_API_V4_URL must be set, e.g. to https://gitlab.example.com/api/v4",
+  ],
+  [(set) => set.PIPELINE_JOBS_FILE || set.CI_PROJECT_ID, "CI_PROJECT_ID must be set, e.g. to 4242"],
+  [
+    (set) => set.PIPELINE_JOBS_FILE || set.GITLAB_TOKEN || set.CI_JOB_TOKEN,
+    "GITLAB_TOKEN (or, from GitLab 18 on, CI_JOB_TOKEN) must be set, e.g. to a project access token with read_api",
+  ],
+  [
+    (set) => Boolean(set.SLACK_API_TOKEN) === Boolean(set.SLACK_CHANNEL),
+    "SLACK_API_TOKEN and SLACK_CHANNEL must be set together, e.g. to a bot token (xoxb-…) and #ci-alerts",
+  ],
+  [
+    (set) => !(set.SLACK_API_TOKEN && set.SLACK_WEBHOOK_URL),
+    "SLACK_API_TOKEN and SLACK_WEBHOOK_URL must not both be set: a webhook is used instead of a token",
+  ],
+];
+
+/**
+ * Validates the environment of a run, or of `report`; an empty variable counts as unset.
+ * Throws one error with all that is wrong, but with no value: any of them may be a misplaced secret.
+ */
+export function parseEnvironment(variables: Variables): Environment {
+  return validate(Environment, RUN_RULES, variables);
+}
+export function parseReportEnvironment(variables: Variables): ReportEnvironment {
+  return validate(ReportEnvironment, REPORT_RULES, variables);
+}
+
+function validate<T extends v.GenericSchema>(schema: T, rules: Rule[], variables: Variables): v.InferOutput<T> {
+  const set = { ...DEFAULTS, ...Object.fromEntries(Object.entries(variables).filter(([, value]) => value)) };
+  const result = v.safeParse(schema, set);
+  const problems = rules.filter(([holds]) => !holds(set)).map(([, problem]) => problem);
+  for (const issue of result.issues ?? []) {
+    const variable = v.getDotPath(issue) ?? "";
+    problems.push(`${variable} must be ${issue.message}${variables[variable] ? "" : " (it is not set)"}`);
+  }
+  if (result.success && problems.length === 0) return result.output;
+  throw new Error(`The environment is not valid: ${problems.join("; ")}`);
+}
+
+// ── The story: what a run does, step by step.
+
+/** What a run talks to. `now` is the time of the whole run; `signal` ends every request when that has taken too long. */
+export type Edges = {
+  store: Store;
+  send: (alert: PendingAlert, signal: AbortSignal) => Promise<void>;
+  pause: (ms: number) => Promise<unknown>;
+  now: Date;
+  signal: AbortSignal;
+};
+
+export type Message = { channel: string | null; text: string; delivered: boolean; error?: string };
+
+/** What a run did: the document as it was read (`before`) and as it was stored, and who was told what. */
+export type Run = Update & {
+  outcome: "counted" | "already-counted" | "out-of-order";
+  before: JobExecutions;
+  routes: Routes;
+  claimed: PendingAlert[];
+  messages: Message[];
+  warnings: string[];
+  errors: string[];
+};
+
+/**
+ * Counts a pipeline, stores the document and sends the alerts; with `dryRun`, only computes all that.
+ * The upload that counts also records the alerts as pending, and another one clears those that were sent, so that a run
+ * may die anywhere. Throws where nothing was counted; what fails after that is in the `errors` of the run.
+ */
+export async function checkConsistentFailures(env: Environment, edges: Edges, dryRun = false): Promise<Run> {
+  const owners = await readOwners(env);
+  const listJobs = startListing(env, edges.signal); // GitLab answers while the store does
+
+  const run = await untilStored(edges, async (unconfirmed: Run | undefined) => {
+    const stored = await retrieveJobExecutions(edges);
+    const before = stored?.document ?? createInitialJobExecutions();
+    if (unconfirmed && wasStored(unconfirmed, before)) return { result: unconfirmed };
+
+    const order = Math.sign(env.CI_PIPELINE_ID - before.pipeline_id);
+    const outcome = order < 0 ? "out-of-order" : order === 0 ? "already-counted" : "counted";
+    const update =
+      order > 0 ? updateStatistics(before, await listJobs(before), env, edges.now) : keepStatistics(before);
+    const { routes, warnings } = routeAlerts(update.alerts, owners, env);
+    const messages = await writeMessages(routes, env, edges);
+    const claim = order < 0 ? { claimed: [] } : claimAlerts(update.document, messages, env, edges.now);
+    const result: Run = { outcome, before, ...update, routes, messages, ...claim, warnings, errors: [] };
+    const isIdle = dryRun || (order <= 0 && result.claimed.length === 0);
+    return isIdle ? { result } : { result, upload: await uploadJobExecutions(result.document, stored?.version, edges) };
+  });
+  if (dryRun || run.claimed.length === 0) return run;
+
+  const metrics = sendMetrics(run.alerts, owners, env, edges);
+  const messages = await sendNotification(run.claimed, edges);
+  const errors = await clearAlerts(
+    run.claimed.filter((_, i) => messages[i]?.delivered),
+    edges,
+  );
+  return { ...run, messages, warnings: [...run.warnings, ...(await metrics)], errors };
+}
+
+/**
+ * Repeats an attempt to read, change and upload the document until no other run stored it in between. The attempt is
+ * given its previous result where the store may have taken that in spite of the conflict that it answered.
+ */
+async function untilStored<T>(
+  { store, pause }: Pick<Edges, "store" | "pause">,
+  attempt: (unconfirmed: T | undefined) => Promise<{ result: T; upload?: Upload }>,
+): Promise<T> {
+  let unconfirmed: T | undefined;
+  for (let tries = 1; tries <= MAX_UPLOADS; tries++) {
+    const { result, upload } = await attempt(unconfirmed);
+    if (!upload?.conflict) return result;
+    unconfirmed = upload.mayBeOwn ? result : undefined;
+    await pause(Math.random() * Math.min(100 * 2 ** tries, 2_000));
+  }
+  throw new Error(
+    `Cannot upload job executions to ${store.source}: other runs stored it first, ${MAX_UPLOADS} times; retry this job, and give it a resource_group`,
+  );
+}
+
+/** Whether `document` holds what `run` uploaded, even if others have stored it since: its alerts, or else its pipeline. */
+const wasStored = (run: Run, document: JobExecutions) =>
+  run.claimed.length > 0
+    ? run.claimed.every((claimed) => document.pending_alerts.some((alert) => isSameAlert(alert, claimed)))
+    : run.document.pipeline_id === document.pipeline_id;
+
+// ── The store: an object in S3, or a local file. An upload names the version that was read, so that none is overwritten.
+
+export type Upload = { conflict: false } | { conflict: true; mayBeOwn: boolean };
+
+/** Where the document is stored: `read` resolves to undefined where there is none yet, `write` replaces `version` only. */
+export type Store = {
+  source: string;
+  read: (signal: AbortSignal) => Promise<{ text: string; version: string } | undefined>;
+  write: (text: string, version: string | undefined, signal: AbortSignal) => Promise<Upload>;
+};
+
+/** Reads the stored document; undefined where there is none. Throws where it can't be read or is not valid. */
+export async function retrieveJobExecutions({ store, signal }: Pick<Edges, "store" | "signal">) {
+  const stored = await store.read(signal);
+  return stored && { document: parseJson(JobExecutions, stored.text, store.source), version: stored.version };
+}
+
+/** The document before the first pipeline. */
+export function createInitialJobExecutions(): JobExecutions {
+  return { pipeline_id: 0, jobs: new Map(), pending_alerts: [] };
+}
+
+/** Stores the document if `version` (undefined: none) is still the stored one. Throws where it can't be written. */
+export function uploadJobExecutions(
+  { pipeline_id, jobs, pending_alerts, ...others }: JobExecutions,
+  version: string | undefined,
+  { store, signal }: Pick<Edges, "store" | "signal">,
+): Promise<Upload> {
+  const pending = pending_alerts.length > 0 ? { pending_alerts } : {};
+  const text = JSON.stringify({ pipeline_id, jobs: Object.fromEntries(jobs), ...others, ...pending });
+  return store.write(text, version, signal);
+}
+
+/** The store that `JOB_EXECUTIONS_URL` names. Throws where a file: URL is not a local path. */
+export function openStore(env: ReportEnvironment): Store {
+  const [, bucket, key] = /^s3:\/\/([^/]+)\/(.+)$/is.exec(env.JOB_EXECUTIONS_URL) ?? [];
+  if (bucket && key) return s3Store(env, bucket, key);
+  return fileStore(
+    /^file:/i.test(env.JOB_EXECUTIONS_URL) ? fileURLToPath(env.JOB_EXECUTIONS_URL) : env.JOB_EXECUTIONS_URL,
+  );
+}
+
+function s3Store(env: ReportEnvironment, Bucket: string, Key: string): Store {
+  const endpoint = env.AWS_ENDPOINT_URL_S3 ?? env.AWS_ENDPOINT_URL;
+  const source = endpoint ? `${env.JOB_EXECUTIONS_URL} at ${new URL(endpoint).host}` : env.JOB_EXECUTIONS_URL;
+  const client = new S3Client({
+    forcePathStyle: endpoint !== undefined,
+    requestChecksumCalculation: "WHEN_REQUIRED", // older stores choke on the CRC32 of the default
+    responseChecksumValidation: "WHEN_REQUIRED",
+    requestHandler: {
+      connectionTimeout: 5_000,
+      requestTimeout: REQUEST_TIMEOUT_MS,
+      throwOnRequestTimeout: true,
+      // A connection each: on a reused one Deno sends a PUT again by itself, and an echo could not be told from a conflict.
+      httpAgent: { keepAlive: false },
+      httpsAgent: { keepAlive: false },
+    },
+  });
+  const encryption = env.S3_SSE === "none" ? {} : { ServerSideEncryption: env.S3_SSE };
+  let refused: string | undefined; // the version that the last conflict was about
+
+  return {
+    source,
+    async read(signal) {
+      try {
+        const { Body, ETag = "" } = await client.send(new GetObjectCommand({ Bucket, Key }), { abortSignal: signal });
+        const text = decodeUtf8((await Body?.transformToByteArray()) ?? new Uint8Array());
+        if (ETag === refused) {
+          throw new Error("It refused an upload that named the version which it holds; set S3_CONDITIONAL_WRITES=off");
+        }
+        return { text, version: ETag };
+      } catch (error) {
+        if ((error as Error).name === "NoSuchKey") return undefined; // by name: there may be two copies of the SDK
+        throw new Error(`Cannot read job executions from ${source}: ${explainS3Error(error, signal)}`, {
+          cause: error,
+        });
+      }
+    },
+    async write(text, version, signal) {
+      const condition = version === undefined ? { IfNoneMatch: "*" } : { IfMatch: version };
+      const isConditional = env.S3_CONDITIONAL_WRITES === "on";
+      const object = { Bucket, Key, Body: text, ContentType: "application/json", ...encryption };
+      try {
+        await client.send(new PutObjectCommand({ ...object, ...(isConditional && condition) }), {
+          abortSignal: signal,
+        });
+        return { conflict: false };
+      } catch (error) {
+        const { name, $metadata } = error as S3ServiceException;
+        const { httpStatusCode: status, attempts = 1 } = $metadata ?? {};
+        if (status !== 412 && status !== 409 && name !== "NoSuchKey") {
+          throw new Error(`Cannot upload job executions to ${source}: ${explainS3Error(error, signal)}`, {
+            cause: error,
+          });
+        }
+        refused = status === 412 ? version : undefined;
+        return { conflict: true, mayBeOwn: attempts > 1 };
+      }
+    },
+  };
+}
+
+const S3_HINTS: [pattern: RegExp, hint: string][] = [
+  [/NoSuchBucket/, "check JOB_EXECUTIONS_URL"],
+  [/InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken/, "check the AWS credentials"],
+  [/credentials/, "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or a role"],
+  [/Region is missing|PermanentRedirect|AuthorizationHeaderMalformed/, "set AWS_REGION to the region of the bucket"],
+  [
+    /answered 501/,
+    "set S3_CONDITIONAL_WRITES=off if the store has no conditional writes, S3_SSE=none if no encryption",
+  ],
+  [/answered 403/, "allow s3:GetObject and s3:PutObject, and s3:ListBucket: without it, a missing object is a 403 too"],
+  [/answered 400 .*(encrypt|InvalidArgument|InvalidRequest)/i, "set S3_SSE=none if the store has no encryption"],
+  [/answered [2-4]\d\d/, "check AWS_ENDPOINT_URL_S3, and whether a proxy answered instead"],
+  [/./, "check the network and AWS_ENDPOINT_URL_S3"],
+];
+
+function explainS3Error(error: unknown, signal: AbortSignal): string {
+  const { name, message, $metadata } = error as S3ServiceException;
+  const reason = signal.aborted ? "no complete answer in time" : message.split("\n", 1)[0];
+  const what = $metadata?.httpStatusCode ? `it answered ${$metadata.httpStatusCode} ${name}: ${reason}` : reason;
+  return `${what}; ${S3_HINTS.find(([pattern]) => pattern.test(`${what}`))?.[1]}`;
+}
+
+function fileStore(path: string): Store {
+  const readVersion = async () => {
+    try {
+      const { ino, mtimeNs } = await stat(path, { bigint: true });
+      return `${ino}-${mtimeNs}`;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+      return undefined;
+    }
+  };
+  return {
+    source: path,
+    async read() {
+      const version = await readVersion();
+      return version === undefined ? undefined : { version, text: decodeUtf8(await readFile(path)) };
+    },
+    async write(text, version) {
+      const temporary = `${path}.${process.pid}.tmp`;
+      try {
+        await writeFile(temporary, text);
+        if ((await readVersion()) !== version) return { conflict: true, mayBeOwn: false };
+        await rename(temporary, path);
+        return { conflict: false };
+      } finally {
+        await rm(temporary, { force: true });
+      }
+    },
+  };
+}
+
+const decodeUtf8 = (bytes: Uint8Array) => new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+
+// ── The pipeline's jobs: read from GitLab, or from a file of the same shape.
+
+const PipelineJob = v.object({
+  id: v.pipe(v.number(), v.safeInteger(), v.minValue(1)),
+  name: v.pipe(v.string(), v.nonEmpty()),
+  status: v.string(),
+  allow_failure: v.optional(v.boolean(), false),
+  // For the looks of a message, which they do not stop.
+  web_url: v.fallback(v.optional(v.pipe(v.string(), v.check(isHttpUrl))), undefined),
+  commit: v.fallback(v.optional(v.object({ title: v.string() })), undefined),
+});
+export type PipelineJob = v.InferOutput<typeof PipelineJob>;
+const PipelineJobs = v.array(PipelineJob);
+
+/**
+ * Starts to list the failed jobs. The function that it returns resolves to these and, only where the document tracks a
+ * job that is not among them, to the succeeded jobs too: on most days one request is all.
+ */
+function startListing(env: Environment, signal: AbortSignal) {
+  const failed = listPipelineJobs(env, "failed", signal);
+  failed.catch(() => {}); // thrown where the jobs are awaited, which a run that is out of order never does
+  let succeeded: Promise<PipelineJob[]> | undefined;
+  return async ({ jobs }: JobExecutions): Promise<PipelineJob[]> => {
+    const failedNames = new Set((await failed).map((job) => job.name));
+    if ([...jobs.keys()].every((name) => failedNames.has(name))) return failed;
+    succeeded ??= listPipelineJobs(env, "success", signal);
+    return [...(await failed), ...(await succeeded)];
+  };
+}
+
+async function listPipelineJobs(env: Environment, scope: string, signal: AbortSignal): Promise<PipelineJob[]> {
+  if (env.PIPELINE_JOBS_FILE) {
+    return parseJson(PipelineJobs, decodeUtf8(await readFile(env.PIPELINE_JOBS_FILE)), env.PIPELINE_JOBS_FILE);
+  }
+  const path = `/pipelines/${env.CI_PIPELINE_ID}/jobs?scope[]=${scope}&per_page=100`;
+  const readPage = async (page: number) => {
+    const { body, headers } = await askGitLab(env, `${path}&page=${page}`, signal);
+    const linked = /[?&]page=(\d+)[^<>]*>;\s*rel="?next/.exec(headers.get("link") ?? "")?.[1];
+    return {
+      jobs: parseJson(PipelineJobs, body, `GitLab's list of jobs with scope ${scope}`),
+      next: Number(headers.get("x-next-page") || linked || 0),
+      total: Number(headers.get("x-total-pages") || 1), // absent above 10,000 jobs
+    };
+  };
+  const first = await readPage(1);
+  const rest = Array.from({ length: Math.min(first.total, 100) - 1 }, (_, i) => readPage(i + 2));
+  const pages = [first, ...(await Promise.all(rest))];
+  for (let last = pages.at(-1); last && last.next > pages.length; last = pages.at(-1)) {
+    pages.push(await readPage(pages.length + 1));
+  }
+  return pages.flatMap((page) => page.jobs);
+}
+
+/** GETs a path below the project. Throws, with what to do, where GitLab refuses. */
+async function askGitLab(env: Environment, path: string, signal: AbortSignal): Promise<Answer> {
+  const base = `${env.CI_API_V4_URL}/projects/${encodeURIComponent(env.CI_PROJECT_ID ?? "")}`;
+  const peer = `GitLab at ${new URL(base).host}`;
+  const headers = env.GITLAB_TOKEN ? { "private-token": env.GITLAB_TOKEN } : { "job-token": env.CI_JOB_TOKEN ?? "" };
+  const answer = await request(peer, base + path, { headers }, signal);
+  if (answer.status === 200) return answer;
+  const hint =
+    answer.status === 401 || answer.status === 403
+      ? "set GITLAB_TOKEN to a valid token with read_api (CI_JOB_TOKEN may list jobs from GitLab 18 on)"
+      : "check CI_API_V4_URL, CI_PROJECT_ID and CI_PIPELINE_ID, and that the token can see the project";
+  throw new Error(
+    `Cannot read ${path.split("?", 1)[0]} of project ${env.CI_PROJECT_ID}: ${peer} answered ${answer.status}; ${hint}`,
+  );
+}
+
+type Answer = { status: number; headers: Headers; body: string };
+
+const isTransient = ({ status }: Answer) => status === 429 || status >= 500;
+
+/**
+ * One HTTP request, tried again where the network, the peer's load or an error of its own failed it. Resolves to any
+ * other answer. Throws an error that names the peer, and never the URL, which may be a secret.
+ */
+async function request(
+  peer: string,
+  url: string,
+  init: RequestInit,
+  signal: AbortSignal,
+  isBusy: (answer: Answer) => boolean = isTransient,
+): Promise<Answer> {
+  let failure = "did not answer";
+  for (let attempt = 1, waitMs = 0; attempt <= MAX_ATTEMPTS; attempt++) {
+    try {
+      await sleep(waitMs, undefined, { signal });
+      waitMs = 500 * 2 ** attempt * Math.random();
+      const response = await fetch(url, {
+        ...init,
+        redirect: "manual", // tokens stay with the host that they are for
+        signal: AbortSignal.any([signal, AbortSignal.timeout(REQUEST_TIMEOUT_MS)]),
+      });
+      const answer = { status: response.status, headers: response.headers, body: await response.text() };
+      if (!isBusy(answer)) return answer;
+      failure = `answered ${answer.status}`;
+      waitMs = Math.min(Number(answer.headers.get("retry-after")) * 1_000 || waitMs, MAX_RETRY_AFTER_MS);
+    } catch (error) {
+      const { name, message, cause } = error as Error & { cause?: NodeJS.ErrnoException };
+      if (signal.aborted) throw new Error(`${peer} ${failure}, and the time of this run is up`, { cause: error });
+      failure =
+        name === "TimeoutError"
+          ? "did not answer in time"
+          : `is unreachable (${cause?.message || cause?.code || message})`;
+    }
+  }
+  throw new Error(`${peer} ${failure}, ${MAX_ATTEMPTS} times`);
+}
+
+// ── The statistics: pure; how each job did, and what that means for its alert. A threshold is reached when equalled.
+
+export type Kind = "consecutive" | "cumulative" | "recovered";
+
+/** The jobs that reached a threshold or recovered, each with the ids of all failing executions in its window. */
+export type Reached = Record<Kind, Map<string, number[]>>;
+
+/** What is to be told of a job: its history after this pipeline, since when its alert is open, its latest attempt. */
+export type Alert = { kind: Kind; name: string; job: TrackedJob; openedAt: string; latest: PipelineJob | undefined };
+
+export type Update = { document: JobExecutions; reached: Reached; alerts: Alert[] };
+
+/** The update that changes nothing. */
+const keepStatistics = (document: JobExecutions): Update => ({
+  document,
+  reached: { consecutive: new Map(), cumulative: new Map(), recovered: new Map() },
+  alerts: [],
+});
+
+/**
+ * Adds the outcome of a pipeline to the histories; of a job that was retried, the latest attempt counts.
+ * Returns a new document, without the jobs that say no more than absent ones, and the alerts to send: one when a
+ * threshold opens the alert of a job, one if that goes from failing often to failing in a row, one when it recovered.
+ */
+export function updateStatistics(before: JobExecutions, ran: PipelineJob[], env: Environment, now: Date): Update {
+  const { reached, alerts } = keepStatistics(before);
+  const jobs = new Map<string, TrackedJob>();
+  const at = now.toISOString();
+  const latestAttempts = new Map<string, PipelineJob>();
+  for (const job of ran) {
+    if (job.id > (latestAttempts.get(job.name)?.id ?? 0)) latestAttempts.set(job.name, job);
+  }
+  const failed = [...latestAttempts.values()].filter(isFailed).map((job) => job.name);
+
+  for (const name of new Set([...before.jobs.keys(), ...failed])) {
+    const tracked = before.jobs.get(name) ?? { consecutive_failures: 0, jobs_info: [] };
+    const latest = latestAttempts.get(name);
+    const execution = toExecution(latest, env);
+    let job = { ...tracked, last_run: execution?.commit || !tracked.last_run ? at : tracked.last_run };
+    if (execution) {
+      job.consecutive_failures = execution.failing ? tracked.consecutive_failures + 1 : 0;
+      job.jobs_info = [...tracked.jobs_info, execution].slice(-env.CUMULATIVE_LENGTH);
+      const kinds = reachedBy(job, env);
+      for (const kind of kinds) reached[kind].set(name, failingIds(job));
+      const [kind] = kinds;
+      if (kind && isNews(kind, job.alert)) {
+        alerts.push({ kind, name, job, openedAt: job.alert?.at ?? at, latest });
+        const alert = kind === "recovered" ? undefined : { pipeline_id: env.CI_PIPELINE_ID, at, ...job.alert, kind };
+        job = { ...job, alert };
+      }
+    }
+    if (!isForgettable(job, env, now)) jobs.set(name, job);
+  }
+  return { document: { ...before, pipeline_id: env.CI_PIPELINE_ID, jobs }, reached, alerts };
+}
+
+const isFailed = (job: PipelineJob) => job.status === "failed" && !job.allow_failure;
+const failuresIn = (job: TrackedJob) => job.jobs_info.filter((execution) => execution.failing);
+const failingIds = (job: TrackedJob) => failuresIn(job).flatMap(({ id }) => id ?? []);
+/** The last executions of the window that all failed, or all passed. */
+const lastThat = (job: TrackedJob, failing: boolean) =>
+  job.jobs_info.slice(job.jobs_info.findLastIndex((execution) => execution.failing !== failing) + 1);
+
+/** The entry that this pipeline adds to the window of a job; undefined for one that did not run and keeps its history. */
+function toExecution(latest: PipelineJob | undefined, env: Environment): Execution | undefined {
+  if (latest && isFailed(latest)) return { id: latest.id, failing: true, commit: env.CI_COMMIT_SHA };
+  if (latest?.status === "success") return { id: null, failing: false, commit: env.CI_COMMIT_SHA };
+  return env.NOT_RUN_JOBS === "pass" ? { id: null, failing: false, commit: null } : undefined;
+}
+
+/** What the last execution of a job reached, the gravest first. */
+function reachedBy(job: TrackedJob, env: Environment): Kind[] {
+  const isFailing = job.consecutive_failures > 0;
+  const kinds: [Kind, boolean][] = [
+    ["consecutive", isFailing && job.consecutive_failures === env.CONSECUTIVE_THRESHOLD],
+    ["cumulative", isFailing && failuresIn(job).length === env.CUMULATIVE_THRESHOLD],
+    ["recovered", job.alert !== undefined && lastThat(job, false).length >= env.RECOVERY_THRESHOLD],
+  ];
+  return kinds.filter(([, isReached]) => isReached).map(([kind]) => kind);
+}
+
+/** One alert for one trouble: while it is open, only going from failing often to failing in a row is news. */
+const isNews = (kind: Kind, open: TrackedJob["alert"]) =>
+  kind === "recovered" || !open || (kind === "consecutive" && open.kind === "cumulative");
+
+function isForgettable({ alert, jobs_info, last_run }: TrackedJob, env: Environment, now: Date): boolean {
+  const idleMs = last_run ? now.getTime() - Date.parse(last_run) : 0;
+  const isClean = jobs_info.length >= env.CUMULATIVE_LENGTH && !jobs_info.some((execution) => execution.failing);
+  return idleMs > env.EXPIRE_AFTER_DAYS * DAY_MS || (!alert && isClean);
+}
+
+// ── The routing: who owns a job, and which channels get which alerts.
+
+type Owners = { rules: { pattern: RegExp; owners: string[] }[]; channels: Map<string, string> };
+
+/** The alerts of each channel, of the one that gets all of them first; null is the webhook, or stdout. */
+export type Routes = Map<string | null, Alert[]>;
+
+async function readOwners(env: Environment): Promise<Owners> {
+  const read = async (path: string) => decodeUtf8(await readFile(path));
+  const { JOB_OWNERS_FILE: owners, OWNER_CHANNELS_FILE: channels } = env;
+  return {
+    rules: owners ? parseOwners(await read(owners), owners) : [],
+    channels: channels ? parseJson(OwnerChannels, await read(channels), channels) : new Map(),
+  };
+}
+
+const OwnerChannels = v.pipe(
+  v.custom<Record<string, unknown>>(isObject, "Expected an object of owner: channel"),
+  v.transform((channels) => new Map(Object.entries(channels))),
+  v.map(v.pipe(v.string(), v.toLowerCase()), v.pipe(v.string(), v.regex(/^\S+$/, "Expected a channel, e.g. #team"))),
+);
+
+/**
+ * Parses lines of a pattern (`*`, `?`, `\` before a character to be taken as it is, also a space) and its owners.
+ * Throws an error that names `source` and the line.
+ */
+export function parseOwners(text: string, source: string): Owners["rules"] {
+  return text.split(/\r?\n/).flatMap((line, index) => {
+    const [pattern, ...owners] = line.match(/(\\.|[^\s\\])+/gu) ?? [];
+    if (pattern === undefined || pattern.startsWith("#")) return [];
+    const fail = (problem: string) => new Error(`${source}:${index + 1}: ${problem}`);
+    if (/(^|[^\\])(\\\\)*\\\s*$/.test(line)) throw fail("Expected a character after the last backslash");
+    if (owners.length === 0) throw fail(`Expected an owner after the pattern ${pattern}, e.g. @org/team or #channel`);
+    if (owners.includes("#")) throw fail("Expected a channel's name after #; a comment needs a line of its own");
+    return { pattern: toRegExp(pattern), owners };
+  });
+}
+
+function toRegExp(pattern: string): RegExp {
+  const source = pattern.replace(/\\(.)|\*+|./gsu, (token, escaped: string | undefined) => {
+    if (escaped === undefined && token.startsWith("*")) return ".*";
+    if (token === "?") return ".";
+    return (escaped ?? token).replace(/[\\^$.*+?()[\]{}|/]/, "\\$&");
+  });
+  return new RegExp(`^${source}$`, "su");
+}
+
+/** The owners of a job: those of the last line that matches its name. */
+const ownersOf = (name: string, { rules }: Owners) => rules.findLast(({ pattern }) => pattern.test(name))?.owners ?? [];
+
+/** Finds the channels of each alert. An owner without a channel is a warning: the first channel has its alert anyway. */
+export function routeAlerts(alerts: Alert[], owners: Owners, env: Environment): { routes: Routes; warnings: string[] } {
+  const routes: Routes = new Map();
+  const unrouted = new Map<string, string[]>();
+  if (alerts.length > 0) routes.set(env.SLACK_CHANNEL ?? null, alerts);
+  for (const alert of env.SLACK_CHANNEL ? alerts : []) {
+    for (const owner of ownersOf(alert.name, owners)) {
+      const channel = owner.startsWith("#") ? owner : owners.channels.get(owner.toLowerCase());
+      if (channel === undefined) unrouted.set(owner, [...(unrouted.get(owner) ?? []), alert.name]);
+      else if (!routes.get(channel)?.includes(alert)) routes.set(channel, [...(routes.get(channel) ?? []), alert]);
+    }
+  }
+  const warnings = [...unrouted].map(
+    ([owner, names]) => `${owner} has no channel in OWNER_CHANNELS_FILE and was not told of: ${names.join(", ")}`,
+  );
+  return { routes, warnings };
+}
+
+// ── The messages: pure but for the titles of commits; Slack's mrkdwn, in which names and titles are data.
+
+type Context = { env: Environment; now: Date; titles: Map<string, string> };
+
+const escapeText = (text: string) =>
+  text
+    .replace(/[\p{Cc}\u2028\u2029]+/gu, " ")
+    .replaceAll("&", "&amp;")
+    .replaceAll("<", "&lt;")
+    .replaceAll(">", "&gt;");
+
+const link = (url: string | undefined, label: string) =>
+  url
+    ? `<${escapeText(url.replace(/[\s<>|]/g, encodeURIComponent))}|${escapeText(label).replaceAll("|", "¦")}>`
+    : escapeText(label);
+
+/** What mrkdwn shows, for where there is no Slack. */
+export const toPlainText = (mrkdwn: string) =>
+  mrkdwn
+    .replace(/<([^|>]+)\|([^>]+)>/g, "$2 ($1)")
+    .replaceAll("&lt;", "<")
+    .replaceAll("&gt;", ">")
+    .replaceAll("&amp;", "&");
+
+/** The messages of all routes, each short enough for Slack. */
+async function writeMessages(routes: Routes, env: Environment, { now, signal }: Edges): Promise<Message[]> {
+  const alerts = [...routes.values()].flat();
+  const context = { env, now, titles: await readTitles(alerts, env, signal) };
+  return [...routes].flatMap(([channel, alerts]) =>
+    splitAlerts(alerts, context).map((part) => ({ channel, text: writeMessage(part, context), delivered: false })),
+  );
+}
+
+function splitAlerts(alerts: Alert[], context: Context): Alert[][] {
+  const parts: Alert[][] = [];
+  for (const alert of alerts) {
+    const last = parts.at(-1);
+    if (last && writeMessage([...last, alert], context).length <= MAX_MESSAGE_LENGTH) last.push(alert);
+    else parts.push([alert]);
+  }
+  return parts;
+}
+
+/** One message: a first line that says it all on a phone, then a paragraph for each job. */
+export function writeMessage(alerts: Alert[], context: Context): string {
+  const { env } = context;
+  const headline = Object.entries({
+    consecutive: "🔴 broken",
+    cumulative: "🟠 failing often",
+    recovered: "🟢 recovered",
+  })
+    .map(([kind, label]) => [label, alerts.filter((alert) => alert.kind === kind).map((alert) => alert.name)] as const)
+    .filter(([, names]) => names.length > 0)
+    .map(([label, names]) => `${label}: ${summarize(names)}`);
+  const where = `${projectName(env)} ${env.CI_COMMIT_BRANCH ?? env.CI_COMMIT_SHA.slice(0, 8)}`;
+  const pipelineUrl = env.CI_PROJECT_URL && `${env.CI_PROJECT_URL}/-/pipelines/${env.CI_PIPELINE_ID}`;
+  const header = `${headline.join(" · ")} – ${escapeText(where)}, ${link(pipelineUrl, `pipeline ${env.CI_PIPELINE_ID}`)}`;
+  return [header, ...alerts.map((alert) => describeAlert(alert, context))].join("\n\n");
+}
+
+function summarize(names: string[]): string {
+  const list = names.join(", ");
+  if (list.length <= 100) return escapeText(list);
+  return names.length === 1 ? "1 job" : `${names.length} jobs`;
+}
+
+function describeAlert(alert: Alert, context: Context): string {
+  const text = DESCRIPTIONS[alert.kind](alert, context);
+  // A name of 255 characters in a URL can be 3,000: without its links, any paragraph fits.
+  return text.length <= MAX_MESSAGE_LENGTH - 500 ? text : text.replace(/<[^|>]+\|([^>]+)>/g, "$1");
+}
+
+const DESCRIPTIONS: Record<Kind, (alert: Alert, context: Context) => string> = {
+  consecutive(alert, { env, titles }) {
+    const { job } = alert;
+    const line = `🔴 ${nameLink(alert, env)} failed ${job.consecutive_failures} times in a row: ${jobLinks(lastThat(job, true), alert, env)}`;
+    const { first, lastPass } = originOf(job);
+    if (!first) return line;
+    const title = titles.get(first);
+    const commit =
+      link(projectUrl(env, `commit/${first}`), first.slice(0, 8)) + (title ? ` “${escapeText(title)}”` : "");
+    const compareUrl = lastPass && projectUrl(env, `compare/${lastPass}...${first}`);
+    return `${line}\nsince ${commit}${compareUrl ? `, ${link(compareUrl, "changes since the last pass")}` : ""}`;
+  },
+  cumulative(alert, { env }) {
+    const failures = failuresIn(alert.job);
+    const often = `failed ${failures.length} times in the last ${env.CUMULATIVE_LENGTH} executions`;
+    return `🟠 ${nameLink(alert, env)} ${often}: ${jobLinks(failures, alert, env)}`;
+  },
+  recovered(alert, { env, now }) {
+    const open = formatDuration(now.getTime() - Date.parse(alert.openedAt));
+    const passes = lastThat(alert.job, false).length;
+    return `🟢 ${nameLink(alert, env)} recovered: passed ${passes} times in a row, its alert was open for ${open}`;
+  },
+};
+
+const projectName = (env: Environment) => env.CI_PROJECT_PATH ?? `project ${env.CI_PROJECT_ID ?? "unknown"}`;
+
+const projectUrl = (env: Environment, path: string) => env.CI_PROJECT_URL && `${env.CI_PROJECT_URL}/-/${path}`;
+
+const jobUrl = (id: number | null | undefined, { latest }: Alert, env: Environment) =>
+  id === latest?.id && latest?.web_url ? latest.web_url : id ? projectUrl(env, `jobs/${id}`) : undefined;
+
+const jobLinks = (executions: Execution[], alert: Alert, env: Environment) =>
+  executions.map(({ id }) => link(jobUrl(id, alert, env), `${id}`)).join(" ");
+
+const nameLink = (alert: Alert, env: Environment) => {
+  const historyUrl = env.JOB_HISTORY_URL?.replaceAll("{job}", () => encodeURIComponent(alert.name.toWellFormed()));
+  return link(historyUrl ?? jobUrl(failuresIn(alert.job).at(-1)?.id, alert, env), alert.name);
+};
+
+/** The first failing commit of the streak and the pass right before it, as far as the window still knows them. */
+function originOf(job: TrackedJob): { first?: string | null; lastPass?: string | null } {
+  const streak = lastThat(job, true);
+  if (streak.length !== job.consecutive_failures) return {}; // it began before the window
+  return { first: streak[0]?.commit, lastPass: job.jobs_info.at(-streak.length - 1)?.commit };
+}
+
+function formatDuration(ms: number): string {
+  const [unit, length] =
+    ms >= 2 * DAY_MS
+      ? (["day", DAY_MS] as const)
+      : ms >= 7_200_000
+        ? (["hour", 3_600_000] as const)
+        : (["minute", 60_000] as const);
+  return new Intl.NumberFormat("en", { style: "unit", unit, unitDisplay: "long" }).format(Math.round(ms / length));
+}
+
+/** The titles of the commits with which streaks began. One that can't be read in time is left out: it is for the looks. */
+async function readTitles(alerts: Alert[], env: Environment, signal: AbortSignal): Promise<Map<string, string>> {
+  const soon = AbortSignal.any([signal, AbortSignal.timeout(TITLES_TIMEOUT_MS)]);
+  const commits = new Set(alerts.flatMap(({ kind, job }) => (kind === "consecutive" && originOf(job).first) || []));
+  const own = alerts.find(({ latest }) => latest?.commit)?.latest?.commit?.title;
+  const read = async (commit: string): Promise<[string, string][]> => {
+    if (commit === env.CI_COMMIT_SHA && own) return [[commit, own]];
+    if (!env.CI_API_V4_URL) return [];
+    const { body } = await askGitLab(env, `/repository/commits/${encodeURIComponent(commit)}`, soon);
+    return [[commit, parseJson(v.object({ title: v.string() }), body, "commit").title]];
+  };
+  return new Map((await Promise.all([...commits].map((commit) => read(commit).catch(() => [])))).flat());
+}
+
+// ── The delivery: pending alerts are claimed, sent to Slack, a webhook or stdout, and cleared when they have arrived.
+
+const isSameAlert = (a: PendingAlert, b: PendingAlert) =>
+  a.channel === b.channel && a.text === b.text && a.claimed_at === b.claimed_at;
+
+/** Records the messages of this run as pending, with those that an earlier one claimed long ago and did not deliver. */
+function claimAlerts(document: JobExecutions, messages: Message[], env: Environment, now: Date) {
+  const isLeft = ({ claimed_at }: PendingAlert) => now.getTime() - Date.parse(claimed_at) > CLAIM_MS;
+  const channelOf = ({ channel }: Message | PendingAlert) =>
+    env.SLACK_CHANNEL ? (channel ?? env.SLACK_CHANNEL) : null;
+  const claimed = [...document.pending_alerts.filter(isLeft), ...messages].map(
+    (message): PendingAlert => ({ channel: channelOf(message), text: message.text, claimed_at: now.toISOString() }),
+  );
+  const others = document.pending_alerts.filter((alert) => !isLeft(alert));
+  return { claimed, document: { ...document, pending_alerts: [...others, ...claimed] } };
+}
+
+/** Sends alerts, to each channel in their order. A failure is noted in the message and stops no other. */
+export async function sendNotification(alerts: PendingAlert[], { send, signal }: Edges): Promise<Message[]> {
+  const queues = new Map<string | null, Promise<Message>>();
+  const messages = alerts.map((alert) => {
+    const { channel, text } = alert;
+    const message = Promise.resolve(queues.get(channel))
+      .then(() => send(alert, signal))
+      .then(() => ({ channel, text, delivered: true }))
+      .catch((error: Error) => ({ channel, text, delivered: false, error: error.message }));
+    queues.set(channel, message);
+    return message;
+  });
+  return Promise.all(messages);
+}
+
+/** Takes what was delivered out of the stored document. Resolves to what went wrong with that. */
+async function clearAlerts(delivered: PendingAlert[], { store, pause }: Edges): Promise<string[]> {
+  const edges = { store, pause, signal: AbortSignal.timeout(CLEAR_TIMEOUT_MS) };
+  try {
+    await untilStored(edges, async () => {
+      const stored = await retrieveJobExecutions(edges);
+      const isDelivered = (alert: PendingAlert) => delivered.some((other) => isSameAlert(alert, other));
+      const pending_alerts = stored?.document.pending_alerts.filter((alert) => !isDelivered(alert)) ?? [];
+      if (!stored || pending_alerts.length === stored.document.pending_alerts.length) return { result: undefined };
+      const document = { ...stored.document, pending_alerts };
+      return { result: undefined, upload: await uploadJobExecutions(document, stored.version, edges) };
+    });
+    return [];
+  } catch (error) {
+    return [
+      `A later run will send ${delivered.length} messages again, since they could not be cleared: ${(error as Error).message}`,
+    ];
+  }
+}
+
+const SLACK_HINTS = new Map([
+  ["invalid_auth", "set SLACK_API_TOKEN to a valid bot token (xoxb-…)"],
+  ["not_authed", "set SLACK_API_TOKEN to a bot token (xoxb-…)"],
+  ["token_revoked", "issue a new SLACK_API_TOKEN"],
+  ["token_expired", "issue a new SLACK_API_TOKEN"],
+  ["account_inactive", "the bot or its workspace was deactivated: issue a new SLACK_API_TOKEN"],
+  ["missing_scope", "give the bot the scope chat:write"],
+  ["channel_not_found", "check the channel's name; invite the bot if it is private"],
+  ["not_in_channel", "invite the bot to the channel"],
+  ["is_archived", "unarchive the channel, or name another one"],
+  ["msg_too_long", "shorten JOB_HISTORY_URL"],
+]);
+
+const SlackAnswer = v.looseObject({ ok: v.boolean(), error: v.optional(v.string(), "no reason") });
+
+/** How alerts are delivered: through a webhook, Slack's API, or `print` where neither is configured. */
+export function openSender(env: Environment, print: (text: string) => void): Edges["send"] {
+  if (env.SLACK_WEBHOOK_URL) return (alert, signal) => sendToWebhook(`${env.SLACK_WEBHOOK_URL}`, alert, signal);
+  if (env.SLACK_API_TOKEN) return (alert, signal) => sendToSlack(env, alert, signal);
+  return async ({ text }) => print(`${toPlainText(text)}\n`);
+}
+
+/** A POST of JSON. The connection is closed, because Deno sends a POST again by itself when a reused one is reset. */
+const post = (body: object, headers: Record<string, string> = {}) => ({
+  method: "POST",
+  headers: { "content-type": "application/json; charset=utf-8", connection: "close", ...headers },
+  body: JSON.stringify(body),
+});
+
+async function sendToWebhook(url: string, { text }: PendingAlert, signal: AbortSignal): Promise<void> {
+  const { status, body } = await request(
+    "Slack's webhook",
+    url,
+    post({ text, unfurl_links: false, unfurl_media: false }),
+    signal,
+  );
+  if (status !== 200)
+    throw new Error(`Slack's webhook answered ${status} ${body.slice(0, 100)}; check SLACK_WEBHOOK_URL`);
+}
+
+async function sendToSlack(env: Environment, { channel, text }: PendingAlert, signal: AbortSignal): Promise<void> {
+  const peer = `Slack at ${new URL(env.SLACK_API_URL).host}`;
+  const message = post(
+    { channel, text, unfurl_links: false, unfurl_media: false },
+    { authorization: `Bearer ${env.SLACK_API_TOKEN}` },
+  );
+  const isBusy = (answer: Answer) => isTransient(answer) || /"error":\s*"rate_?limited"/.test(answer.body);
+  const { status, body } = await request(peer, `${env.SLACK_API_URL}/chat.postMessage`, message, signal, isBusy);
+  if (status !== 200) throw new Error(`${peer} answered ${status}; check SLACK_API_URL`);
+  const { ok, error } = parseJson(SlackAnswer, body, `The answer of ${peer}`);
+  if (!ok)
+    throw new Error(`${peer} answered ${error}; ${SLACK_HINTS.get(error) ?? "see the errors of chat.postMessage"}`);
+}
+
+/** The alerts of a run as Datadog series: the number of jobs by kind and, where they have one, by owner. */
+export function countAlerts(alerts: Alert[], owners: Owners, env: Environment, now: Date) {
+  const timestamp = Math.floor(now.getTime() / 1_000);
+  const teams = new Map<string, string[]>();
+  for (const { kind, name } of alerts.filter((alert) => alert.kind !== "recovered")) {
+    const tags = ownersOf(name, owners).map((owner) => `team:${owner}`);
+    for (const tag of tags.length > 0 ? tags : [""])
+      teams.set(`${kind} ${tag}`, [...(teams.get(`${kind} ${tag}`) ?? []), name]);
+  }
+  return [...teams].map(([key, names]) => {
+    const [kind, team] = key.split(" ", 2);
+    return {
+      metric: `datadog.ci.failed_job_alerts.${kind}`,
+      type: 1, // count
+      points: [{ timestamp, value: names.length }],
+      tags: [`repository:${projectName(env)}`, ...(team ? [team] : [])],
+    };
+  });
+}
+
+/** Resolves to a warning where Datadog did not take the metrics: nobody misses an alert for it. */
+async function sendMetrics(
+  alerts: Alert[],
+  owners: Owners,
+  env: Environment,
+  { now, signal }: Edges,
+): Promise<string[]> {
+  const series = countAlerts(alerts, owners, env, now);
+  if (!env.DD_API_KEY || series.length === 0) return [];
+  const peer = `Datadog at api.${env.DD_SITE}`;
+  try {
+    const metrics = post({ series }, { "dd-api-key": env.DD_API_KEY });
+    const { status } = await request(peer, `https://api.${env.DD_SITE}/api/v2/series`, metrics, signal);
+    return status === 202
+      ? []
+      : [`The metrics were not counted: ${peer} answered ${status}; check DD_API_KEY and DD_SITE`];
+  } catch (error) {
+    return [`The metrics were not counted: ${(error as Error).message}`];
+  }
+}
+
+// ── The table: pure; the tracked jobs, worst first, for a terminal or the log of a CI job.
+
+/** How wide the terminal is, and how it colours a text, if at all. */
+export type Look = { columns: number; paint: (style: "bold" | "dim" | "red", text: string) => string };
+
+/** The tracked jobs of a document; `routes` are those of the run that ends with this table. */
+export function formatTable(document: JobExecutions, env: ReportEnvironment, look: Look, routes: Routes): string {
+  const { columns, paint } = look;
+  const worst = [...document.jobs]
+    .map(([name, job]) => ({ name, job, streak: job.consecutive_failures, failures: failuresIn(job).length }))
+    .sort((a, b) => b.streak - a.streak || b.failures - a.failures || (a.name < b.name ? -1 : 1))
+    .slice(0, MAX_TABLE_ROWS);
+  if (worst.length === 0) return "No job is tracked: none has failed lately.";
+
+  const names = worst.map(({ name }) => name.replace(/\p{Cc}+/gu, " "));
+  const alerts = worst.map(({ name, job }) => describeAlertState(name, job, routes));
+  const stripWidth = Math.max(7, ...worst.map(({ job }) => job.jobs_info.length));
+  const room = columns - stripWidth - 22 - Math.max(5, ...alerts.map(widthOf));
+  const nameWidth = Math.max(3, ...names.map(widthOf).filter((width) => width <= Math.max(room, 24)));
+
+  const lines = worst.map(({ job, streak, failures }, i) => {
+    const name = names[i] ?? "";
+    // A name too long for its column gets a line of its own: a cut name could not be searched for.
+    const padding = widthOf(name) <= nameWidth ? " ".repeat(nameWidth - widthOf(name)) : `\n${" ".repeat(nameWidth)}`;
+    const strip = job.jobs_info.map(({ failing }) => (failing ? paint("red", "✗") : paint("dim", "·"))).join("");
+    const score = (count: number, threshold: number, width: number) =>
+      paint(count >= threshold ? "red" : "dim", `${count}/${threshold}`.padStart(width));
+    return [
+      (job.alert ? paint("bold", name) : name) + padding,
+      " ".repeat(stripWidth - job.jobs_info.length) + strip,
+      score(streak, env.CONSECUTIVE_THRESHOLD, 8),
+      score(failures, env.CUMULATIVE_THRESHOLD, 6),
+      alerts[i],
+    ]
+      .join("  ")
+      .trimEnd();
+  });
+  const head = ["job".padEnd(nameWidth), `last ${stripWidth}`.padStart(stripWidth), "in a row", " often", "alert"];
+  const hidden = document.jobs.size - worst.length;
+  const more = hidden > 0 ? [`… and ${hidden} more, which report --json lists`] : [];
+  return [paint("dim", head.join("  ")), ...lines, ...more].join("\n");
+}
+
+function describeAlertState(name: string, { alert }: TrackedJob, routes: Routes): string {
+  const told = [...routes].filter(([, alerts]) => alerts.some((news) => news.name === name));
+  const news = told[0]?.[1].find((news) => news.name === name);
+  if (news) return `${news.kind} → ${told.map(([channel]) => channel ?? "told now").join(", ")}`;
+  return alert ? `${alert.kind} since ${alert.at.slice(0, 10)}` : "";
+}
+
+/** The cells that a text takes in a terminal, where CJK and emoji take two. */
+function widthOf(text: string): number {
+  if (/^[ -~]*$/.test(text)) return text.length;
+  const wide =
+    /\p{Emoji_Presentation}|\ufe0f|[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\uff01-\uff60]|[\u{20000}-\u{3fffd}]/u;
+  return [...new Intl.Segmenter().segment(text)].reduce(
+    (width, { segment }) => width + (wide.test(segment) ? 2 : 1),
+    0,
+  );
+}
+
+/** What a run says before it ends: its outcome, for a dry run what it would have done, and the table. */
+function describeRun(run: Run, env: Environment, look: Look, dryRun: boolean): string {
+  const id = `Pipeline ${env.CI_PIPELINE_ID}`;
+  const delivered = run.messages.filter((message) => message.delivered).length;
+  const outcome = {
+    counted: `${id} is counted`,
+    "already-counted": `${id} had been counted before`,
+    "out-of-order": `${id} is older than the stored ${run.before.pipeline_id}: nothing is counted, sent or written`,
+  }[run.outcome];
+  const summary = delivered > 0 ? `${outcome}; ${delivered} of ${run.messages.length} messages delivered` : outcome;
+  return [...(dryRun ? describeDryRun(run) : []), summary, formatTable(run.document, env, look, run.routes)].join(
+    "\n\n",
+  );
+}
+
+function describeDryRun({ before, document, messages }: Run): string[] {
+  const describe = (job: TrackedJob | undefined) =>
+    job
+      ? `${job.consecutive_failures} in a row, ${failuresIn(job).length} of ${job.jobs_info.length}, alert ${job.alert?.kind ?? "none"}`
+      : "not tracked";
+  const changes = [...new Set([...before.jobs.keys(), ...document.jobs.keys()])]
+    .map((name) => [name, describe(before.jobs.get(name)), describe(document.jobs.get(name))] as const)
+    .filter(([, was, is]) => was !== is)
+    .map(([name, was, is]) => `  ${name}: ${was} → ${is}`);
+  return [
+    "Dry run: nothing is sent or written.",
+    ...messages.map(({ channel, text }) => `Would send${channel === null ? "" : ` to ${channel}`}:\n${text}`),
+    [`Would store: pipeline_id ${before.pipeline_id} → ${document.pipeline_id}`, ...changes].join("\n"),
+  ];
+}
+
+// ── The command line: the only part that touches the process.
+
+const HELP = `Usage: tsx check-failures.ts [report] [--dry-run] [--json]
+
+Counts the jobs of this CI pipeline in the stored job executions, alerts the owners of a job that fails
+consistently, and stores the document again. Everything is set by environment variables: see README.md.
+
+  report      print the stored document as a table; reads only
+  --dry-run   compute and print; send and write nothing
+  --json      print one JSON object on stdout, everything else on stderr
+  --help      print this
+
+Exit 0: done. 1: failed, with the reason on stderr. 2: wrong usage or environment. DEBUG=1 shows stack traces.`;
+
+/** What a command has to say: the object of `--json`, its text, warnings, and the errors that make it fail. */
+type Output = { json: object; text: string; warnings: string[]; errors: string[] };
+
+type Terminal = { look: Look; print: (text: string) => void; signal: AbortSignal };
+
+async function main(args: string[], variables: Variables): Promise<number> {
+  const secrets = SECRETS.map((secret) => variables[secret] ?? "").filter((secret) => secret.length >= 6);
+  const printTo = (stream: NodeJS.WriteStream) => (text: string) => {
+    stream.write(`${secrets.reduce((hidden, secret) => hidden.replaceAll(secret, "***"), text)}\n`);
+  };
+  const printError = printTo(process.stderr);
+  const stop = new AbortController();
+  let exitCode = 2; // until the usage and the environment have proved right
+  try {
+    const boolean = { type: "boolean" } as const;
+    const options = { "dry-run": boolean, json: boolean, help: boolean };
+    const { values: flags, positionals } = parseArgs({ args, options, allowPositionals: true });
+    const command = positionals.join(" ");
+    if (command !== "" && command !== "report") throw new Error(`Unknown command: ${command}; see --help`);
+    if (flags.help) {
+      printTo(process.stdout)(HELP);
+      return 0;
+    }
+    const stream = flags.json ? process.stderr : process.stdout;
+    const isColoured = stream.isTTY && !variables.NO_COLOR && variables.TERM !== "dumb";
+    const terminal = {
+      look: { columns: stream.columns ?? 120, paint: isColoured ? styleText : (_: string, text: string) => text },
+      print: printTo(stream),
+      signal: AbortSignal.any([stop.signal, AbortSignal.timeout(RUN_TIMEOUT_MS)]),
+    };
+    const execute =
+      command === "report" ? prepareReport(variables, terminal) : prepareRun(variables, terminal, flags["dry-run"]);
+    exitCode = 1;
+    const { json, text, warnings, errors } = await execute();
+    terminal.print(text);
+    if (flags.json) printTo(process.stdout)(JSON.stringify(json));
+    for (const warning of warnings) printError(`Warning: ${warning}`);
+    for (const error of errors) printError(`Error: ${error}`);
+    return errors.length > 0 ? 1 : 0;
+  } catch (error) {
+    const { message, stack } = error as Error;
+    printError(variables.DEBUG ? `${stack}` : `Error: ${message.replace(/\s+/g, " ")}`);
+    return exitCode;
+  } finally {
+    stop.abort(); // what is still asked of a peer no longer matters
+  }
+}
+
+/** Prepares `report`. Throws where the environment is wrong. */
+function prepareReport(variables: Variables, { look, signal }: Terminal): () => Promise<Output> {
+  const env = parseReportEnvironment(variables);
+  const store = openStore(env);
+  return async () => {
+    const stored = await retrieveJobExecutions({ store, signal });
+    const document = stored?.document ?? createInitialJobExecutions();
+    const { pipeline_id, pending_alerts } = document;
+    const jobs = [...document.jobs].map(([name, job]) => ({
+      name,
+      consecutive_failures: job.consecutive_failures,
+      failures: failuresIn(job).length,
+      executions: job.jobs_info.length,
+    }));
+    const pending = pending_alerts.length > 0 ? `, ${pending_alerts.length} messages pending` : "";
+    return {
+      json: { pipeline_id, jobs },
+      text: `Job executions after pipeline ${pipeline_id}${pending}\n\n${formatTable(document, env, look, new Map())}`,
+      warnings: stored ? [] : [`Nothing is stored at ${store.source} yet`],
+      errors: [],
+    };
+  };
+}
+
+/** Prepares a run. Throws where the environment is wrong; does nothing at all outside of the default branch. */
+function prepareRun(variables: Variables, { look, print, signal }: Terminal, dryRun = false): () => Promise<Output> {
+  const { CI_DEFAULT_BRANCH, CI_COMMIT_BRANCH, CI_PIPELINE_ID } = variables;
+  if (CI_DEFAULT_BRANCH && CI_COMMIT_BRANCH !== CI_DEFAULT_BRANCH) {
+    // Before the rest is validated: protected variables are missing in the pipelines of other branches.
+    const reached = { consecutive: {}, cumulative: {}, recovered: [] };
+    const ids = { pipeline_id: Number(CI_PIPELINE_ID) || null, stored_pipeline_id: null };
+    const json = { outcome: "not-default-branch", ...ids, reached, messages: [] };
+    const text = `Nothing to do: this is not a pipeline of the default branch, ${CI_DEFAULT_BRANCH}`;
+    return async () => ({ json, text, warnings: [], errors: [] });
+  }
+  const env = parseEnvironment(variables);
+  const pause = (ms: number) => sleep(ms, undefined, { signal });
+  const edges = { store: openStore(env), send: openSender(env, print), pause, now: new Date(), signal };
+  return async () => {
+    const run = await checkConsistentFailures(env, edges, dryRun);
+    const { consecutive, cumulative, recovered } = run.reached;
+    const failed = run.messages.filter((message) => message.error);
+    const reasons = failed.map(({ channel, error }) => `${channel ?? "no channel"}: ${error}`).join("; ");
+    const until = new Date(edges.now.getTime() + CLAIM_MS).toISOString();
+    return {
+      json: {
+        outcome: run.outcome,
+        pipeline_id: env.CI_PIPELINE_ID,
+        stored_pipeline_id: run.before.pipeline_id,
+        reached: {
+          consecutive: Object.fromEntries(consecutive),
+          cumulative: Object.fromEntries(cumulative),
+          recovered: [...recovered.keys()],
+        },
+        messages: run.messages,
+      },
+      text: describeRun(run, env, look, dryRun),
+      warnings: run.warnings,
+      errors: [
+        ...(failed.length > 0
+          ? [
+              `${failed.length} of ${run.messages.length} messages stay pending, for a run after ${until} to send: ${reasons}`,
+            ]
+          : []),
+        ...run.errors,
+      ],
+    };
+  };
+}
+
+// tsx on Node 20 has no import.meta.main, Node 24.2 has a wrong one, and a symlinked checkout has another path.
+const entry = process.argv[1];
+if (import.meta.main || (entry !== undefined && import.meta.url === pathToFileURL(realpathSync(entry)).href)) {
+  process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED = "true"; // said in every log, about every Node 20
+  main(process.argv.slice(2), process.env).then((exitCode) => {
+    process.exitCode = exitCode;
+  });
+}
