@@ -11,7 +11,7 @@
  * the routing · the messages · the delivery · the table · the command line. Only the last one touches `process`.
  */
 import { realpathSync } from "node:fs";
-import { readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { readFile, rename, rm, writeFile } from "node:fs/promises";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath, pathToFileURL } from "node:url";
@@ -127,20 +127,32 @@ const DEFAULTS = {
 const isHttpUrl = (value: string) => /^https?:\/\/[^\s/@]+([/?#]\S*)?$/i.test(value) && URL.canParse(value);
 
 const matching = (pattern: RegExp, expected: string) => v.pipe(v.string(), v.regex(pattern, expected));
-const name = (example: string) => v.optional(matching(/^\S.*$/, `a name, e.g. ${example}`));
+const word = (expected: string) => v.optional(matching(/^\S+$/, expected));
+const path = v.optional(v.string());
 const secret = v.optional(matching(/^[\x21-\x7e]+$/, "a token without spaces or line breaks, e.g. glpat-… or xoxb-…"));
 const integer = (expected: string) =>
   v.pipe(matching(/^\d+$/, expected), v.transform(Number), v.safeInteger(expected), v.minValue(1, expected));
 const count = integer("a positive integer, e.g. 5");
 const httpUrl = (example: string) =>
+  v.pipe(v.string(), v.check(isHttpUrl, `an http or https URL without a password, e.g. ${example}`));
+const baseUrl = (example: string) =>
   v.pipe(
-    v.string(),
-    v.check(isHttpUrl, `an http or https URL without a password, e.g. ${example}`),
-    v.transform((value) => value.replace(/\/+$/, "")),
+    httpUrl(example),
+    v.transform((url) => url.replace(/\/+$/, "")),
   );
 
-/** What `report` needs. */
-export const ReportEnvironment = v.object({
+const Environment = v.object({
+  // Required: where unset, they are validated as "", so that a missing one reads like a wrong one.
+  CI_PIPELINE_ID: v.optional(integer("a pipeline's id, a positive integer, e.g. 1005"), ""),
+  CI_COMMIT_SHA: v.optional(matching(/^[0-9a-f]{7,64}$/i, "a commit's SHA, 7 to 64 hex digits, e.g. 0ddba11"), ""),
+  CI_COMMIT_BRANCH: v.optional(v.string()),
+  CI_API_V4_URL: v.optional(baseUrl("https://gitlab.example.com/api/v4")),
+  CI_PROJECT_ID: word("a project's id, e.g. 4242"),
+  CI_PROJECT_URL: v.optional(baseUrl("https://gitlab.example.com/acme/shop")),
+  CI_PROJECT_PATH: word("a project's path, e.g. acme/shop"),
+  GITLAB_TOKEN: secret,
+  CI_JOB_TOKEN: secret,
+  PIPELINE_JOBS_FILE: path,
   JOB_EXECUTIONS_URL: matching(
     /^(s3:\/\/[^/]+\/.+|file:.+|(?!s3:|[a-z][a-z0-9+.-]*:\/\/).+)$/i,
     "s3://bucket/key, a path or a file: URL, e.g. s3://ci-bucket/job_executions.v2.json",
@@ -153,35 +165,16 @@ export const ReportEnvironment = v.object({
   CUMULATIVE_THRESHOLD: count,
   CUMULATIVE_LENGTH: count,
   RECOVERY_THRESHOLD: count,
-});
-export type ReportEnvironment = v.InferOutput<typeof ReportEnvironment>;
-
-/** What a run needs. A required variable that is unset is validated as "", so that it reads like a wrong one. */
-export const Environment = v.object({
-  ...ReportEnvironment.entries,
-  CI_PIPELINE_ID: v.optional(integer("a pipeline's id, a positive integer, e.g. 1005"), ""),
-  CI_COMMIT_SHA: v.optional(matching(/^[0-9a-f]{7,64}$/i, "a commit's SHA, 7 to 64 hex digits, e.g. 0ddba11"), ""),
-  CI_COMMIT_BRANCH: name("main"),
-  CI_API_V4_URL: v.optional(httpUrl("https://gitlab.example.com/api/v4")),
-  CI_PROJECT_ID: v.optional(matching(/^\S+$/, "a project's id, e.g. 4242")),
-  CI_PROJECT_URL: v.optional(httpUrl("https://gitlab.example.com/acme/shop")),
-  CI_PROJECT_PATH: name("acme/shop"),
-  GITLAB_TOKEN: secret,
-  CI_JOB_TOKEN: secret,
-  PIPELINE_JOBS_FILE: name("jobs.json"),
   NOT_RUN_JOBS: v.picklist(["keep", "pass"], "keep or pass"),
   EXPIRE_AFTER_DAYS: count,
   SLACK_API_TOKEN: secret,
-  SLACK_CHANNEL: v.optional(matching(/^\S+$/, "a channel, e.g. #ci-alerts")),
+  SLACK_CHANNEL: word("a channel, e.g. #ci-alerts"),
   SLACK_WEBHOOK_URL: v.optional(httpUrl("https://hooks.slack.com/services/…")),
-  SLACK_API_URL: httpUrl(DEFAULTS.SLACK_API_URL),
-  JOB_OWNERS_FILE: name("JOBOWNERS"),
-  OWNER_CHANNELS_FILE: name("channels.json"),
+  SLACK_API_URL: baseUrl(DEFAULTS.SLACK_API_URL),
+  JOB_OWNERS_FILE: path,
+  OWNER_CHANNELS_FILE: path,
   JOB_HISTORY_URL: v.optional(
-    v.pipe(
-      httpUrl("https://ci.example.com/?job={job}"),
-      v.includes("{job}", "a URL with {job} in it, e.g. https://ci.example.com/?job={job}"),
-    ),
+    v.pipe(httpUrl("https://ci.example.com/?job={job}"), v.includes("{job}", "a URL with {job} in it")),
   ),
   DD_API_KEY: secret,
   DD_SITE: matching(/^[a-z0-9.-]+(:\d+)?$/i, "a host name, e.g. datadoghq.com"),
@@ -189,53 +182,40 @@ export const Environment = v.object({
 export type Environment = v.InferOutput<typeof Environment>;
 
 type Variables = Record<string, string | undefined>;
-type Rule = [holds: (set: Variables) => unknown, problem: string];
 
-const REPORT_RULES: Rule[] = ["CUMULATIVE_THRESHOLD", "RECOVERY_THRESHOLD"].map((threshold) => [
-  (set) => !(Number(set[threshold]) > Number(set.CUMULATIVE_LENGTH)),
-  `${threshold} must be at most CUMULATIVE_LENGTH, e.g. ${threshold}=3 with CUMULATIVE_LENGTH=10`,
-]);
-
-const RUN_RULES: Rule[] = [
-  ...REPORT_RULES,
-  [
-    (set) => set.PIPELINE_JOBS_FILE || set.CI_API_V4_URL,
-    "CI_API_V4_URL must be set, e.g. to https://gitlab.example.com/api/v4",
-  ],
+const RULES: [holds: (set: Variables) => unknown, problem: string][] = [
+  [(set) => set.PIPELINE_JOBS_FILE || set.CI_API_V4_URL, "CI_API_V4_URL must be set to that of GitLab CI"],
   [(set) => set.PIPELINE_JOBS_FILE || set.CI_PROJECT_ID, "CI_PROJECT_ID must be set, e.g. to 4242"],
   [
     (set) => set.PIPELINE_JOBS_FILE || set.GITLAB_TOKEN || set.CI_JOB_TOKEN,
-    "GITLAB_TOKEN (or, from GitLab 18 on, CI_JOB_TOKEN) must be set, e.g. to a project access token with read_api",
+    "GITLAB_TOKEN must be set, e.g. to a token with read_api (or, from GitLab 18 on, CI_JOB_TOKEN)",
   ],
   [
-    (set) => Boolean(set.SLACK_API_TOKEN) === Boolean(set.SLACK_CHANNEL),
+    (set) => !set.SLACK_API_TOKEN === !set.SLACK_CHANNEL,
     "SLACK_API_TOKEN and SLACK_CHANNEL must be set together, e.g. to a bot token (xoxb-…) and #ci-alerts",
   ],
   [
     (set) => !(set.SLACK_API_TOKEN && set.SLACK_WEBHOOK_URL),
     "SLACK_API_TOKEN and SLACK_WEBHOOK_URL must not both be set: a webhook is used instead of a token",
   ],
+  ...["CUMULATIVE_THRESHOLD", "RECOVERY_THRESHOLD"].map((threshold): [(set: Variables) => unknown, string] => [
+    (set) => !(Number(set[threshold]) > Number(set.CUMULATIVE_LENGTH)),
+    `${threshold} must be at most CUMULATIVE_LENGTH, e.g. 3 and 10`,
+  ]),
 ];
 
 /**
- * Validates the environment of a run, or of `report`; an empty variable counts as unset.
- * Throws one error with all that is wrong, but with no value: any of them may be a misplaced secret.
+ * Validates environment variables; an empty one counts as unset. Throws one error with all that is wrong, each with
+ * its name, what is expected and an example, but never a value: any of them may be a misplaced secret.
  */
 export function parseEnvironment(variables: Variables): Environment {
-  return validate(Environment, RUN_RULES, variables);
-}
-export function parseReportEnvironment(variables: Variables): ReportEnvironment {
-  return validate(ReportEnvironment, REPORT_RULES, variables);
-}
-
-function validate<T extends v.GenericSchema>(schema: T, rules: Rule[], variables: Variables): v.InferOutput<T> {
   const set = { ...DEFAULTS, ...Object.fromEntries(Object.entries(variables).filter(([, value]) => value)) };
-  const result = v.safeParse(schema, set);
-  const problems = rules.filter(([holds]) => !holds(set)).map(([, problem]) => problem);
-  for (const issue of result.issues ?? []) {
+  const result = v.safeParse(Environment, set);
+  const problems = (result.issues ?? []).map((issue) => {
     const variable = v.getDotPath(issue) ?? "";
-    problems.push(`${variable} must be ${issue.message}${variables[variable] ? "" : " (it is not set)"}`);
-  }
+    return `${variable} must be ${issue.message}${variables[variable] ? "" : " (it is not set)"}`;
+  });
+  problems.push(...RULES.filter(([holds]) => !holds(set)).map(([, problem]) => problem));
   if (result.success && problems.length === 0) return result.output;
   throw new Error(`The environment is not valid: ${problems.join("; ")}`);
 }
@@ -279,13 +259,14 @@ export async function checkConsistentFailures(env: Environment, edges: Edges, dr
     if (unconfirmed && wasStored(unconfirmed, before)) return { result: unconfirmed };
 
     const order = Math.sign(env.CI_PIPELINE_ID - before.pipeline_id);
-    const outcome = order < 0 ? "out-of-order" : order === 0 ? "already-counted" : "counted";
+    const outcome = order > 0 ? "counted" : order === 0 ? "already-counted" : "out-of-order";
     const update =
       order > 0 ? updateStatistics(before, await listJobs(before), env, edges.now) : keepStatistics(before);
     const { routes, warnings } = routeAlerts(update.alerts, owners, env);
-    const messages = await writeMessages(routes, env, edges);
-    const claim = order < 0 ? { claimed: [] } : claimAlerts(update.document, messages, env, edges.now);
-    const result: Run = { outcome, before, ...update, routes, messages, ...claim, warnings, errors: [] };
+    const texts = await writeMessages(routes, env, edges);
+    const claim = order < 0 ? { claimed: [] } : claimAlerts(update.document, texts, env, edges.now);
+    const messages = claim.claimed.map(({ channel, text }) => ({ channel, text, delivered: false }));
+    const result: Run = { outcome, before, ...update, routes, ...claim, messages, warnings, errors: [] };
     const isIdle = dryRun || (order <= 0 && result.claimed.length === 0);
     return isIdle ? { result } : { result, upload: await uploadJobExecutions(result.document, stored?.version, edges) };
   });
@@ -293,10 +274,11 @@ export async function checkConsistentFailures(env: Environment, edges: Edges, dr
 
   const metrics = sendMetrics(run.alerts, owners, env, edges);
   const messages = await sendNotification(run.claimed, edges);
-  const errors = await clearAlerts(
+  const uncleared = await clearAlerts(
     run.claimed.filter((_, i) => messages[i]?.delivered),
     edges,
   );
+  const errors = [...describeUndelivered(messages, edges.now), ...uncleared];
   return { ...run, messages, warnings: [...run.warnings, ...(await metrics)], errors };
 }
 
@@ -360,7 +342,7 @@ export function uploadJobExecutions(
 }
 
 /** The store that `JOB_EXECUTIONS_URL` names. Throws where a file: URL is not a local path. */
-export function openStore(env: ReportEnvironment): Store {
+export function openStore(env: Environment): Store {
   const [, bucket, key] = /^s3:\/\/([^/]+)\/(.+)$/is.exec(env.JOB_EXECUTIONS_URL) ?? [];
   if (bucket && key) return s3Store(env, bucket, key);
   return fileStore(
@@ -368,7 +350,7 @@ export function openStore(env: ReportEnvironment): Store {
   );
 }
 
-function s3Store(env: ReportEnvironment, Bucket: string, Key: string): Store {
+function s3Store(env: Environment, Bucket: string, Key: string): Store {
   const endpoint = env.AWS_ENDPOINT_URL_S3 ?? env.AWS_ENDPOINT_URL;
   const source = endpoint ? `${env.JOB_EXECUTIONS_URL} at ${new URL(endpoint).host}` : env.JOB_EXECUTIONS_URL;
   const client = new S3Client({
@@ -451,31 +433,28 @@ function explainS3Error(error: unknown, signal: AbortSignal): string {
 }
 
 function fileStore(path: string): Store {
-  const readVersion = async () => {
+  const read = async () => {
     try {
-      const { ino, mtimeNs } = await stat(path, { bigint: true });
-      return `${ino}-${mtimeNs}`;
+      const text = decodeUtf8(await readFile(path));
+      return { text, version: text };
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
-      return undefined;
+      if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+      throw error;
     }
   };
   return {
     source: path,
-    async read() {
-      const version = await readVersion();
-      return version === undefined ? undefined : { version, text: decodeUtf8(await readFile(path)) };
-    },
+    read,
     async write(text, version) {
-      const temporary = `${path}.${process.pid}.tmp`;
+      if ((await read())?.version !== version) return { conflict: true, mayBeOwn: false };
+      const temporary = `${path}.${crypto.randomUUID()}.tmp`;
       try {
         await writeFile(temporary, text);
-        if ((await readVersion()) !== version) return { conflict: true, mayBeOwn: false };
-        await rename(temporary, path);
-        return { conflict: false };
+        await rename(temporary, path); // whole or not at all
       } finally {
         await rm(temporary, { force: true });
       }
+      return { conflict: false };
     },
   };
 }
@@ -627,39 +606,47 @@ export function updateStatistics(before: JobExecutions, ran: PipelineJob[], env:
   const failed = [...latestAttempts.values()].filter(isFailed).map((job) => job.name);
 
   for (const name of new Set([...before.jobs.keys(), ...failed])) {
-    const tracked = before.jobs.get(name) ?? { consecutive_failures: 0, jobs_info: [] };
     const latest = latestAttempts.get(name);
-    const execution = toExecution(latest, env);
-    let job = { ...tracked, last_run: execution?.commit || !tracked.last_run ? at : tracked.last_run };
-    if (execution) {
-      job.consecutive_failures = execution.failing ? tracked.consecutive_failures + 1 : 0;
-      job.jobs_info = [...tracked.jobs_info, execution].slice(-env.CUMULATIVE_LENGTH);
-      const kinds = reachedBy(job, env);
-      for (const kind of kinds) reached[kind].set(name, failingIds(job));
-      const [kind] = kinds;
-      if (kind && isNews(kind, job.alert)) {
-        alerts.push({ kind, name, job, openedAt: job.alert?.at ?? at, latest });
-        const alert = kind === "recovered" ? undefined : { pipeline_id: env.CI_PIPELINE_ID, at, ...job.alert, kind };
-        job = { ...job, alert };
-      }
+    let job = addExecution(before.jobs.get(name) ?? NEW_JOB, toExecution(latest, env), env, at);
+    const kinds = job.jobs_info === before.jobs.get(name)?.jobs_info ? [] : reachedBy(job, env);
+    for (const kind of kinds)
+      reached[kind].set(
+        name,
+        failuresIn(job).flatMap(({ id }) => id ?? []),
+      );
+    const [kind] = kinds;
+    if (kind && isNews(kind, job.alert)) {
+      alerts.push({ kind, name, job, openedAt: job.alert?.at ?? at, latest });
+      const alert = { pipeline_id: env.CI_PIPELINE_ID, at, ...job.alert, kind };
+      job = { ...job, alert: kind === "recovered" ? undefined : { ...alert, kind } };
     }
     if (!isForgettable(job, env, now)) jobs.set(name, job);
   }
   return { document: { ...before, pipeline_id: env.CI_PIPELINE_ID, jobs }, reached, alerts };
 }
 
+const NEW_JOB: TrackedJob = { consecutive_failures: 0, jobs_info: [] };
+
 const isFailed = (job: PipelineJob) => job.status === "failed" && !job.allow_failure;
 const failuresIn = (job: TrackedJob) => job.jobs_info.filter((execution) => execution.failing);
-const failingIds = (job: TrackedJob) => failuresIn(job).flatMap(({ id }) => id ?? []);
 /** The last executions of the window that all failed, or all passed. */
 const lastThat = (job: TrackedJob, failing: boolean) =>
   job.jobs_info.slice(job.jobs_info.findLastIndex((execution) => execution.failing !== failing) + 1);
 
-/** The entry that this pipeline adds to the window of a job; undefined for one that did not run and keeps its history. */
+/** What this pipeline adds to the window of a job; undefined where it did not run and keeps its history. */
 function toExecution(latest: PipelineJob | undefined, env: Environment): Execution | undefined {
   if (latest && isFailed(latest)) return { id: latest.id, failing: true, commit: env.CI_COMMIT_SHA };
   if (latest?.status === "success") return { id: null, failing: false, commit: env.CI_COMMIT_SHA };
   return env.NOT_RUN_JOBS === "pass" ? { id: null, failing: false, commit: null } : undefined;
+}
+
+function addExecution(job: TrackedJob, execution: Execution | undefined, env: Environment, at: string): TrackedJob {
+  // A job from a document of the original has no last_run yet: its time to expire begins now.
+  const last_run = execution?.commit || !job.last_run ? at : job.last_run;
+  if (!execution) return job.last_run ? job : { ...job, last_run };
+  const consecutive_failures = execution.failing ? job.consecutive_failures + 1 : 0;
+  const jobs_info = [...job.jobs_info, execution].slice(-env.CUMULATIVE_LENGTH);
+  return { ...job, consecutive_failures, jobs_info, last_run };
 }
 
 /** What the last execution of a job reached, the gravest first. */
@@ -754,115 +741,88 @@ export function routeAlerts(alerts: Alert[], owners: Owners, env: Environment): 
 // ── The messages: pure but for the titles of commits; Slack's mrkdwn, in which names and titles are data.
 
 type Context = { env: Environment; now: Date; titles: Map<string, string> };
+type Text = { channel: string | null; text: string };
 
 const escapeText = (text: string) =>
-  text
-    .replace(/[\p{Cc}\u2028\u2029]+/gu, " ")
-    .replaceAll("&", "&amp;")
-    .replaceAll("<", "&lt;")
-    .replaceAll(">", "&gt;");
+  text.replace(/[\p{Cc}\u2028\u2029]+/gu, " ").replace(/[&<>]/g, (c) => ({ "&": "&amp;", "<": "&lt;" })[c] ?? "&gt;");
 
-const link = (url: string | undefined, label: string) =>
-  url
-    ? `<${escapeText(url.replace(/[\s<>|]/g, encodeURIComponent))}|${escapeText(label).replaceAll("|", "¦")}>`
-    : escapeText(label);
+function link(url: string | undefined, label: string): string {
+  if (!url) return escapeText(label);
+  return `<${escapeText(url.replace(/[\s<>|]/g, encodeURIComponent))}|${escapeText(label).replaceAll("|", "¦")}>`;
+}
 
 /** What mrkdwn shows, for where there is no Slack. */
 export const toPlainText = (mrkdwn: string) =>
   mrkdwn
     .replace(/<([^|>]+)\|([^>]+)>/g, "$2 ($1)")
-    .replaceAll("&lt;", "<")
-    .replaceAll("&gt;", ">")
-    .replaceAll("&amp;", "&");
+    .replace(/&(lt|gt|amp);/g, (_, entity) => ({ lt: "<", gt: ">" })[entity as string] ?? "&");
 
-/** The messages of all routes, each short enough for Slack. */
-async function writeMessages(routes: Routes, env: Environment, { now, signal }: Edges): Promise<Message[]> {
-  const alerts = [...routes.values()].flat();
-  const context = { env, now, titles: await readTitles(alerts, env, signal) };
-  return [...routes].flatMap(([channel, alerts]) =>
-    splitAlerts(alerts, context).map((part) => ({ channel, text: writeMessage(part, context), delivered: false })),
-  );
-}
-
-function splitAlerts(alerts: Alert[], context: Context): Alert[][] {
-  const parts: Alert[][] = [];
-  for (const alert of alerts) {
-    const last = parts.at(-1);
-    if (last && writeMessage([...last, alert], context).length <= MAX_MESSAGE_LENGTH) last.push(alert);
-    else parts.push([alert]);
-  }
-  return parts;
+/** The messages of all routes, split between jobs where they would be too long for Slack. */
+async function writeMessages(routes: Routes, env: Environment, { now, signal }: Edges): Promise<Text[]> {
+  const context = { env, now, titles: await readTitles([...routes.values()].flat(), env, signal) };
+  return [...routes].flatMap(([channel, alerts]) => {
+    const parts: Alert[][] = [];
+    for (const alert of alerts) {
+      const last = parts.at(-1);
+      if (last && writeMessage([...last, alert], context).length <= MAX_MESSAGE_LENGTH) last.push(alert);
+      else parts.push([alert]);
+    }
+    return parts.map((part) => ({ channel, text: writeMessage(part, context) }));
+  });
 }
 
 /** One message: a first line that says it all on a phone, then a paragraph for each job. */
 export function writeMessage(alerts: Alert[], context: Context): string {
   const { env } = context;
-  const headline = Object.entries({
-    consecutive: "🔴 broken",
-    cumulative: "🟠 failing often",
-    recovered: "🟢 recovered",
-  })
-    .map(([kind, label]) => [label, alerts.filter((alert) => alert.kind === kind).map((alert) => alert.name)] as const)
-    .filter(([, names]) => names.length > 0)
-    .map(([label, names]) => `${label}: ${summarize(names)}`);
-  const where = `${projectName(env)} ${env.CI_COMMIT_BRANCH ?? env.CI_COMMIT_SHA.slice(0, 8)}`;
-  const pipelineUrl = env.CI_PROJECT_URL && `${env.CI_PROJECT_URL}/-/pipelines/${env.CI_PIPELINE_ID}`;
-  const header = `${headline.join(" · ")} – ${escapeText(where)}, ${link(pipelineUrl, `pipeline ${env.CI_PIPELINE_ID}`)}`;
-  return [header, ...alerts.map((alert) => describeAlert(alert, context))].join("\n\n");
+  const labels = { consecutive: "🔴 broken", cumulative: "🟠 failing often", recovered: "🟢 recovered" };
+  const headline = Object.entries(labels).flatMap(([kind, label]) => {
+    const names = alerts.filter((alert) => alert.kind === kind).map((alert) => alert.name);
+    const list = names.join(", ");
+    if (names.length === 0) return [];
+    return `${label}: ${list.length <= 100 ? escapeText(list) : `${names.length} job${names.length > 1 ? "s" : ""}`}`;
+  });
+  const where = escapeText(`${projectName(env)} ${env.CI_COMMIT_BRANCH ?? env.CI_COMMIT_SHA.slice(0, 8)}`);
+  const pipeline = link(projectUrl(env, `pipelines/${env.CI_PIPELINE_ID}`), `pipeline ${env.CI_PIPELINE_ID}`);
+  const paragraphs = alerts.map((alert) => {
+    const paragraph = describeAlert(alert, context);
+    // Without its links it fits, even if its job has a name of 255 emoji, which are 3,000 characters in a URL.
+    return paragraph.length <= MAX_MESSAGE_LENGTH - 500 ? paragraph : paragraph.replace(/<[^|>]+\|([^>]+)>/g, "$1");
+  });
+  return [`${headline.join(" · ")} – ${where}, ${pipeline}`, ...paragraphs].join("\n\n");
 }
 
-function summarize(names: string[]): string {
-  const list = names.join(", ");
-  if (list.length <= 100) return escapeText(list);
-  return names.length === 1 ? "1 job" : `${names.length} jobs`;
-}
-
-function describeAlert(alert: Alert, context: Context): string {
-  const text = DESCRIPTIONS[alert.kind](alert, context);
-  // A name of 255 characters in a URL can be 3,000: without its links, any paragraph fits.
-  return text.length <= MAX_MESSAGE_LENGTH - 500 ? text : text.replace(/<[^|>]+\|([^>]+)>/g, "$1");
-}
-
-const DESCRIPTIONS: Record<Kind, (alert: Alert, context: Context) => string> = {
-  consecutive(alert, { env, titles }) {
-    const { job } = alert;
-    const line = `🔴 ${nameLink(alert, env)} failed ${job.consecutive_failures} times in a row: ${jobLinks(lastThat(job, true), alert, env)}`;
-    const { first, lastPass } = originOf(job);
-    if (!first) return line;
-    const title = titles.get(first);
-    const commit =
-      link(projectUrl(env, `commit/${first}`), first.slice(0, 8)) + (title ? ` “${escapeText(title)}”` : "");
-    const compareUrl = lastPass && projectUrl(env, `compare/${lastPass}...${first}`);
-    return `${line}\nsince ${commit}${compareUrl ? `, ${link(compareUrl, "changes since the last pass")}` : ""}`;
-  },
-  cumulative(alert, { env }) {
-    const failures = failuresIn(alert.job);
-    const often = `failed ${failures.length} times in the last ${env.CUMULATIVE_LENGTH} executions`;
-    return `🟠 ${nameLink(alert, env)} ${often}: ${jobLinks(failures, alert, env)}`;
-  },
-  recovered(alert, { env, now }) {
+function describeAlert(alert: Alert, { env, now, titles }: Context): string {
+  const { kind, job, latest } = alert;
+  const failures = failuresIn(job);
+  const jobUrl = (id: number | null) =>
+    (id === latest?.id ? latest?.web_url : undefined) ?? projectUrl(env, `jobs/${id}`);
+  const linksTo = (executions: Execution[]) => executions.map(({ id }) => link(jobUrl(id), `${id}`)).join(" ");
+  const historyUrl = env.JOB_HISTORY_URL?.replaceAll("{job}", () => encodeURIComponent(alert.name.toWellFormed()));
+  const name = link(historyUrl ?? (failures.length > 0 ? jobUrl(failures.at(-1)?.id ?? null) : undefined), alert.name);
+  if (kind === "recovered") {
+    const passes = lastThat(job, false).length;
     const open = formatDuration(now.getTime() - Date.parse(alert.openedAt));
-    const passes = lastThat(alert.job, false).length;
-    return `🟢 ${nameLink(alert, env)} recovered: passed ${passes} times in a row, its alert was open for ${open}`;
-  },
-};
+    return `🟢 ${name} recovered: passed ${passes} times in a row, its alert was open for ${open}`;
+  }
+  if (kind === "cumulative") {
+    const often = `failed ${failures.length} times in the last ${env.CUMULATIVE_LENGTH} executions`;
+    return `🟠 ${name} ${often}: ${linksTo(failures)}`;
+  }
+  const failed = `🔴 ${name} failed ${job.consecutive_failures} times in a row: ${linksTo(lastThat(job, true))}`;
+  const { first, lastPass } = originOf(job);
+  if (!first) return failed;
+  const title = titles.get(first);
+  const commit = link(projectUrl(env, `commit/${first}`), first.slice(0, 8));
+  const compareUrl = lastPass ? projectUrl(env, `compare/${lastPass}...${first}`) : undefined;
+  const since = [title ? `${commit} “${escapeText(title)}”` : commit];
+  if (compareUrl) since.push(link(compareUrl, "changes since the last pass"));
+  return `${failed}\nsince ${since.join(", ")}`;
+}
 
 const projectName = (env: Environment) => env.CI_PROJECT_PATH ?? `project ${env.CI_PROJECT_ID ?? "unknown"}`;
-
 const projectUrl = (env: Environment, path: string) => env.CI_PROJECT_URL && `${env.CI_PROJECT_URL}/-/${path}`;
 
-const jobUrl = (id: number | null | undefined, { latest }: Alert, env: Environment) =>
-  id === latest?.id && latest?.web_url ? latest.web_url : id ? projectUrl(env, `jobs/${id}`) : undefined;
-
-const jobLinks = (executions: Execution[], alert: Alert, env: Environment) =>
-  executions.map(({ id }) => link(jobUrl(id, alert, env), `${id}`)).join(" ");
-
-const nameLink = (alert: Alert, env: Environment) => {
-  const historyUrl = env.JOB_HISTORY_URL?.replaceAll("{job}", () => encodeURIComponent(alert.name.toWellFormed()));
-  return link(historyUrl ?? jobUrl(failuresIn(alert.job).at(-1)?.id, alert, env), alert.name);
-};
-
-/** The first failing commit of the streak and the pass right before it, as far as the window still knows them. */
+/** The first failing commit of a streak and the passing one right before it, as far as the window still knows them. */
 function originOf(job: TrackedJob): { first?: string | null; lastPass?: string | null } {
   const streak = lastThat(job, true);
   if (streak.length !== job.consecutive_failures) return {}; // it began before the window
@@ -870,27 +830,27 @@ function originOf(job: TrackedJob): { first?: string | null; lastPass?: string |
 }
 
 function formatDuration(ms: number): string {
-  const [unit, length] =
-    ms >= 2 * DAY_MS
-      ? (["day", DAY_MS] as const)
-      : ms >= 7_200_000
-        ? (["hour", 3_600_000] as const)
-        : (["minute", 60_000] as const);
-  return new Intl.NumberFormat("en", { style: "unit", unit, unitDisplay: "long" }).format(Math.round(ms / length));
+  const minutes = Math.round(ms / 60_000);
+  const [value, unit] =
+    minutes < 120 ? [minutes, "minute"] : minutes < 2_880 ? [minutes / 60, "hour"] : [minutes / 1_440, "day"];
+  return new Intl.NumberFormat("en", { style: "unit", unit, unitDisplay: "long", maximumFractionDigits: 0 }).format(
+    value,
+  );
 }
 
-/** The titles of the commits with which streaks began. One that can't be read in time is left out: it is for the looks. */
+/** The titles of the commits that streaks began with. One that can't be read in time is left out: it is for the looks. */
 async function readTitles(alerts: Alert[], env: Environment, signal: AbortSignal): Promise<Map<string, string>> {
   const soon = AbortSignal.any([signal, AbortSignal.timeout(TITLES_TIMEOUT_MS)]);
-  const commits = new Set(alerts.flatMap(({ kind, job }) => (kind === "consecutive" && originOf(job).first) || []));
   const own = alerts.find(({ latest }) => latest?.commit)?.latest?.commit?.title;
-  const read = async (commit: string): Promise<[string, string][]> => {
-    if (commit === env.CI_COMMIT_SHA && own) return [[commit, own]];
-    if (!env.CI_API_V4_URL) return [];
+  const titles = new Map(own ? [[env.CI_COMMIT_SHA, own]] : []);
+  const commits = alerts.flatMap(({ kind, job }) => (kind === "consecutive" && originOf(job).first) || []);
+  const readTitle = async (commit: string) => {
     const { body } = await askGitLab(env, `/repository/commits/${encodeURIComponent(commit)}`, soon);
-    return [[commit, parseJson(v.object({ title: v.string() }), body, "commit").title]];
+    titles.set(commit, parseJson(v.object({ title: v.string() }), body, "The commit").title);
   };
-  return new Map((await Promise.all([...commits].map((commit) => read(commit).catch(() => [])))).flat());
+  const unknown = env.CI_API_V4_URL ? [...new Set(commits)].filter((commit) => !titles.has(commit)) : [];
+  await Promise.allSettled(unknown.map(readTitle));
+  return titles;
 }
 
 // ── The delivery: pending alerts are claimed, sent to Slack, a webhook or stdout, and cleared when they have arrived.
@@ -899,13 +859,12 @@ const isSameAlert = (a: PendingAlert, b: PendingAlert) =>
   a.channel === b.channel && a.text === b.text && a.claimed_at === b.claimed_at;
 
 /** Records the messages of this run as pending, with those that an earlier one claimed long ago and did not deliver. */
-function claimAlerts(document: JobExecutions, messages: Message[], env: Environment, now: Date) {
+function claimAlerts(document: JobExecutions, texts: Text[], env: Environment, now: Date) {
   const isLeft = ({ claimed_at }: PendingAlert) => now.getTime() - Date.parse(claimed_at) > CLAIM_MS;
-  const channelOf = ({ channel }: Message | PendingAlert) =>
-    env.SLACK_CHANNEL ? (channel ?? env.SLACK_CHANNEL) : null;
-  const claimed = [...document.pending_alerts.filter(isLeft), ...messages].map(
-    (message): PendingAlert => ({ channel: channelOf(message), text: message.text, claimed_at: now.toISOString() }),
-  );
+  const claimed = [...document.pending_alerts.filter(isLeft), ...texts].map(({ channel, text }): PendingAlert => {
+    const target = env.SLACK_CHANNEL ? (channel ?? env.SLACK_CHANNEL) : null;
+    return { channel: target, text, claimed_at: now.toISOString() };
+  });
   const others = document.pending_alerts.filter((alert) => !isLeft(alert));
   return { claimed, document: { ...document, pending_alerts: [...others, ...claimed] } };
 }
@@ -925,24 +884,34 @@ export async function sendNotification(alerts: PendingAlert[], { send, signal }:
   return Promise.all(messages);
 }
 
-/** Takes what was delivered out of the stored document. Resolves to what went wrong with that. */
+/** Takes the delivered alerts out of the stored document. Resolves to what went wrong with that. */
 async function clearAlerts(delivered: PendingAlert[], { store, pause }: Edges): Promise<string[]> {
   const edges = { store, pause, signal: AbortSignal.timeout(CLEAR_TIMEOUT_MS) };
+  const isPending = (alert: PendingAlert) => !delivered.some((other) => isSameAlert(alert, other));
   try {
     await untilStored(edges, async () => {
-      const stored = await retrieveJobExecutions(edges);
-      const isDelivered = (alert: PendingAlert) => delivered.some((other) => isSameAlert(alert, other));
-      const pending_alerts = stored?.document.pending_alerts.filter((alert) => !isDelivered(alert)) ?? [];
-      if (!stored || pending_alerts.length === stored.document.pending_alerts.length) return { result: undefined };
+      const stored = delivered.length > 0 ? await retrieveJobExecutions(edges) : undefined;
+      if (!stored || stored.document.pending_alerts.every(isPending)) return { result: undefined };
+      const pending_alerts = stored.document.pending_alerts.filter(isPending);
       const document = { ...stored.document, pending_alerts };
       return { result: undefined, upload: await uploadJobExecutions(document, stored.version, edges) };
     });
     return [];
   } catch (error) {
     return [
-      `A later run will send ${delivered.length} messages again, since they could not be cleared: ${(error as Error).message}`,
+      `${delivered.length} messages were sent, but a later run will send them again: ${(error as Error).message}`,
     ];
   }
+}
+
+function describeUndelivered(messages: Message[], now: Date): string[] {
+  const failed = messages.filter((message) => !message.delivered);
+  if (failed.length === 0) return [];
+  const reasons = failed.map(({ channel, error }) => `${channel ? `${channel}: ` : ""}${error}`).join("; ");
+  const until = new Date(now.getTime() + CLAIM_MS).toISOString();
+  return [
+    `${failed.length} of ${messages.length} messages stay pending until a run after ${until} sends them: ${reasons}`,
+  ];
 }
 
 const SLACK_HINTS = new Map([
@@ -1002,41 +971,35 @@ async function sendToSlack(env: Environment, { channel, text }: PendingAlert, si
 /** The alerts of a run as Datadog series: the number of jobs by kind and, where they have one, by owner. */
 export function countAlerts(alerts: Alert[], owners: Owners, env: Environment, now: Date) {
   const timestamp = Math.floor(now.getTime() / 1_000);
-  const teams = new Map<string, string[]>();
-  for (const { kind, name } of alerts.filter((alert) => alert.kind !== "recovered")) {
-    const tags = ownersOf(name, owners).map((owner) => `team:${owner}`);
-    for (const tag of tags.length > 0 ? tags : [""])
-      teams.set(`${kind} ${tag}`, [...(teams.get(`${kind} ${tag}`) ?? []), name]);
-  }
-  return [...teams].map(([key, names]) => {
-    const [kind, team] = key.split(" ", 2);
-    return {
+  const kinds = ["consecutive", "cumulative"] as const;
+  return kinds.flatMap((kind) => {
+    const teams = alerts
+      .filter((alert) => alert.kind === kind)
+      .flatMap(({ name }) => {
+        const o = ownersOf(name, owners);
+        return o.length > 0 ? o : [undefined];
+      });
+    return [...new Set(teams)].map((team) => ({
       metric: `datadog.ci.failed_job_alerts.${kind}`,
       type: 1, // count
-      points: [{ timestamp, value: names.length }],
-      tags: [`repository:${projectName(env)}`, ...(team ? [team] : [])],
-    };
+      points: [{ timestamp, value: teams.filter((other) => other === team).length }],
+      tags: [`repository:${projectName(env)}`, ...(team === undefined ? [] : [`team:${team}`])],
+    }));
   });
 }
 
-/** Resolves to a warning where Datadog did not take the metrics: nobody misses an alert for it. */
-async function sendMetrics(
-  alerts: Alert[],
-  owners: Owners,
-  env: Environment,
-  { now, signal }: Edges,
-): Promise<string[]> {
-  const series = countAlerts(alerts, owners, env, now);
+/** Resolves to a warning where Datadog did not take the metrics: nobody misses an alert for that. */
+async function sendMetrics(alerts: Alert[], owners: Owners, env: Environment, edges: Edges): Promise<string[]> {
+  const series = countAlerts(alerts, owners, env, edges.now);
   if (!env.DD_API_KEY || series.length === 0) return [];
   const peer = `Datadog at api.${env.DD_SITE}`;
   try {
     const metrics = post({ series }, { "dd-api-key": env.DD_API_KEY });
-    const { status } = await request(peer, `https://api.${env.DD_SITE}/api/v2/series`, metrics, signal);
-    return status === 202
-      ? []
-      : [`The metrics were not counted: ${peer} answered ${status}; check DD_API_KEY and DD_SITE`];
+    const { status } = await request(peer, `https://api.${env.DD_SITE}/api/v2/series`, metrics, edges.signal);
+    if (status !== 202) throw new Error(`${peer} answered ${status}; check DD_API_KEY and DD_SITE`);
+    return [];
   } catch (error) {
-    return [`The metrics were not counted: ${(error as Error).message}`];
+    return [`The alerts are not counted as metrics: ${(error as Error).message}`];
   }
 }
 
@@ -1046,7 +1009,7 @@ async function sendMetrics(
 export type Look = { columns: number; paint: (style: "bold" | "dim" | "red", text: string) => string };
 
 /** The tracked jobs of a document; `routes` are those of the run that ends with this table. */
-export function formatTable(document: JobExecutions, env: ReportEnvironment, look: Look, routes: Routes): string {
+export function formatTable(document: JobExecutions, env: Environment, look: Look, routes: Routes): string {
   const { columns, paint } = look;
   const worst = [...document.jobs]
     .map(([name, job]) => ({ name, job, streak: job.consecutive_failures, failures: failuresIn(job).length }))
@@ -1103,32 +1066,33 @@ function widthOf(text: string): number {
 
 /** What a run says before it ends: its outcome, for a dry run what it would have done, and the table. */
 function describeRun(run: Run, env: Environment, look: Look, dryRun: boolean): string {
-  const id = `Pipeline ${env.CI_PIPELINE_ID}`;
-  const delivered = run.messages.filter((message) => message.delivered).length;
   const outcome = {
-    counted: `${id} is counted`,
-    "already-counted": `${id} had been counted before`,
-    "out-of-order": `${id} is older than the stored ${run.before.pipeline_id}: nothing is counted, sent or written`,
+    counted: "is counted",
+    "already-counted": "had been counted before",
+    "out-of-order": `is older than the stored ${run.before.pipeline_id}: nothing is counted, sent or written`,
   }[run.outcome];
-  const summary = delivered > 0 ? `${outcome}; ${delivered} of ${run.messages.length} messages delivered` : outcome;
-  return [...(dryRun ? describeDryRun(run) : []), summary, formatTable(run.document, env, look, run.routes)].join(
+  const delivered = run.messages.filter((message) => message.delivered).length;
+  const sent = run.messages.length > 0 && !dryRun ? `; ${delivered} of ${run.messages.length} messages delivered` : "";
+  const table = formatTable(run.document, env, look, run.routes);
+  return [...(dryRun ? describeDryRun(run) : []), `Pipeline ${env.CI_PIPELINE_ID} ${outcome}${sent}`, table].join(
     "\n\n",
   );
 }
 
 function describeDryRun({ before, document, messages }: Run): string[] {
-  const describe = (job: TrackedJob | undefined) =>
-    job
-      ? `${job.consecutive_failures} in a row, ${failuresIn(job).length} of ${job.jobs_info.length}, alert ${job.alert?.kind ?? "none"}`
-      : "not tracked";
+  const describe = (job: TrackedJob | undefined) => {
+    if (!job) return "not tracked";
+    const alert = job.alert ? `, ${job.alert.kind} alert open` : "";
+    return `${job.consecutive_failures} in a row, ${failuresIn(job).length} of ${job.jobs_info.length}${alert}`;
+  };
   const changes = [...new Set([...before.jobs.keys(), ...document.jobs.keys()])]
-    .map((name) => [name, describe(before.jobs.get(name)), describe(document.jobs.get(name))] as const)
+    .map((name) => [name, describe(before.jobs.get(name)), describe(document.jobs.get(name))])
     .filter(([, was, is]) => was !== is)
     .map(([name, was, is]) => `  ${name}: ${was} → ${is}`);
   return [
-    "Dry run: nothing is sent or written.",
+    "Dry run: nothing is sent or written",
     ...messages.map(({ channel, text }) => `Would send${channel === null ? "" : ` to ${channel}`}:\n${text}`),
-    [`Would store: pipeline_id ${before.pipeline_id} → ${document.pipeline_id}`, ...changes].join("\n"),
+    [`Would store pipeline ${document.pipeline_id} after ${before.pipeline_id}`, ...changes].join("\n"),
   ];
 }
 
@@ -1146,11 +1110,41 @@ consistently, and stores the document again. Everything is set by environment va
 
 Exit 0: done. 1: failed, with the reason on stderr. 2: wrong usage or environment. DEBUG=1 shows stack traces.`;
 
-/** What a command has to say: the object of `--json`, its text, warnings, and the errors that make it fail. */
-type Output = { json: object; text: string; warnings: string[]; errors: string[] };
+/** A report counts nothing: what it need not know of the pipeline, it need not be told. */
+const REPORT_DEFAULTS = { CI_PIPELINE_ID: "1", CI_COMMIT_SHA: "0000000", PIPELINE_JOBS_FILE: "none" };
 
-type Terminal = { look: Look; print: (text: string) => void; signal: AbortSignal };
+type Outcome = { outcome: string; pipeline_id: number | null; stored_pipeline_id: number | null };
 
+const toJson = (outcome: Outcome, { consecutive, cumulative, recovered }: Reached, messages: Message[]) => ({
+  ...outcome,
+  reached: {
+    consecutive: Object.fromEntries(consecutive),
+    cumulative: Object.fromEntries(cumulative),
+    recovered: [...recovered.keys()],
+  },
+  messages,
+});
+
+const reportToJson = ({ pipeline_id, jobs }: JobExecutions) => ({
+  pipeline_id,
+  jobs: [...jobs].map(([name, job]) => ({
+    name,
+    consecutive_failures: job.consecutive_failures,
+    failures: failuresIn(job).length,
+    executions: job.jobs_info.length,
+  })),
+});
+
+function parseCommandLine(args: string[]) {
+  const boolean = { type: "boolean" } as const;
+  const options = { "dry-run": boolean, json: boolean, help: boolean };
+  const { values: flags, positionals } = parseArgs({ args, options, allowPositionals: true });
+  const command = positionals.join(" ");
+  if (command !== "" && command !== "report") throw new Error(`Unknown command: ${command}; see --help`);
+  return { isReport: command === "report", dryRun: flags["dry-run"] ?? false, json: flags.json, help: flags.help };
+}
+
+/** Runs a command line; resolves to its exit code. */
 async function main(args: string[], variables: Variables): Promise<number> {
   const secrets = SECRETS.map((secret) => variables[secret] ?? "").filter((secret) => secret.length >= 6);
   const printTo = (stream: NodeJS.WriteStream) => (text: string) => {
@@ -1160,31 +1154,52 @@ async function main(args: string[], variables: Variables): Promise<number> {
   const stop = new AbortController();
   let exitCode = 2; // until the usage and the environment have proved right
   try {
-    const boolean = { type: "boolean" } as const;
-    const options = { "dry-run": boolean, json: boolean, help: boolean };
-    const { values: flags, positionals } = parseArgs({ args, options, allowPositionals: true });
-    const command = positionals.join(" ");
-    if (command !== "" && command !== "report") throw new Error(`Unknown command: ${command}; see --help`);
-    if (flags.help) {
-      printTo(process.stdout)(HELP);
+    const { isReport, dryRun, json, help } = parseCommandLine(args);
+    const stream = json ? process.stderr : process.stdout;
+    const print = printTo(stream);
+    const printJson = (value: object) => json && printTo(process.stdout)(JSON.stringify(value));
+    if (help) return print(HELP) ?? 0;
+
+    const { CI_DEFAULT_BRANCH, CI_COMMIT_BRANCH, CI_PIPELINE_ID } = variables;
+    if (!isReport && CI_DEFAULT_BRANCH && CI_COMMIT_BRANCH !== CI_DEFAULT_BRANCH) {
+      // Before the rest is validated: protected variables are missing in the pipelines of other branches.
+      print(`Nothing to do: this is not a pipeline of the default branch, ${CI_DEFAULT_BRANCH}`);
+      const outcome = {
+        outcome: "not-default-branch",
+        pipeline_id: Number(CI_PIPELINE_ID) || null,
+        stored_pipeline_id: null,
+      };
+      printJson(toJson(outcome, keepStatistics(createInitialJobExecutions()).reached, []));
       return 0;
     }
-    const stream = flags.json ? process.stderr : process.stdout;
+
+    const env = parseEnvironment(isReport ? { ...REPORT_DEFAULTS, ...variables } : variables);
+    const store = openStore(env);
+    const signal = AbortSignal.any([stop.signal, AbortSignal.timeout(RUN_TIMEOUT_MS)]);
     const isColoured = stream.isTTY && !variables.NO_COLOR && variables.TERM !== "dumb";
-    const terminal = {
-      look: { columns: stream.columns ?? 120, paint: isColoured ? styleText : (_: string, text: string) => text },
-      print: printTo(stream),
-      signal: AbortSignal.any([stop.signal, AbortSignal.timeout(RUN_TIMEOUT_MS)]),
-    };
-    const execute =
-      command === "report" ? prepareReport(variables, terminal) : prepareRun(variables, terminal, flags["dry-run"]);
+    const paint: Look["paint"] = isColoured ? styleText : (_, text) => text;
+    const look = { columns: stream.columns ?? 120, paint };
     exitCode = 1;
-    const { json, text, warnings, errors } = await execute();
-    terminal.print(text);
-    if (flags.json) printTo(process.stdout)(JSON.stringify(json));
-    for (const warning of warnings) printError(`Warning: ${warning}`);
-    for (const error of errors) printError(`Error: ${error}`);
-    return errors.length > 0 ? 1 : 0;
+    if (isReport) {
+      const stored = await retrieveJobExecutions({ store, signal });
+      const document = stored?.document ?? createInitialJobExecutions();
+      print(
+        stored ? `Job executions after pipeline ${document.pipeline_id}\n` : `Nothing is stored at ${store.source}\n`,
+      );
+      print(formatTable(document, env, look, new Map()));
+      printJson(reportToJson(document));
+      return 0;
+    }
+
+    const pause = (ms: number) => sleep(ms, undefined, { signal });
+    const edges = { store, send: openSender(env, print), pause, now: new Date(), signal };
+    const run = await checkConsistentFailures(env, edges, dryRun);
+    print(describeRun(run, env, look, dryRun));
+    const ids = { pipeline_id: env.CI_PIPELINE_ID, stored_pipeline_id: run.before.pipeline_id };
+    printJson(toJson({ outcome: run.outcome, ...ids }, run.reached, run.messages));
+    for (const warning of run.warnings) printError(`Warning: ${warning}`);
+    if (run.errors.length > 0) throw new Error(run.errors.join("; "));
+    return 0;
   } catch (error) {
     const { message, stack } = error as Error;
     printError(variables.DEBUG ? `${stack}` : `Error: ${message.replace(/\s+/g, " ")}`);
@@ -1192,76 +1207,6 @@ async function main(args: string[], variables: Variables): Promise<number> {
   } finally {
     stop.abort(); // what is still asked of a peer no longer matters
   }
-}
-
-/** Prepares `report`. Throws where the environment is wrong. */
-function prepareReport(variables: Variables, { look, signal }: Terminal): () => Promise<Output> {
-  const env = parseReportEnvironment(variables);
-  const store = openStore(env);
-  return async () => {
-    const stored = await retrieveJobExecutions({ store, signal });
-    const document = stored?.document ?? createInitialJobExecutions();
-    const { pipeline_id, pending_alerts } = document;
-    const jobs = [...document.jobs].map(([name, job]) => ({
-      name,
-      consecutive_failures: job.consecutive_failures,
-      failures: failuresIn(job).length,
-      executions: job.jobs_info.length,
-    }));
-    const pending = pending_alerts.length > 0 ? `, ${pending_alerts.length} messages pending` : "";
-    return {
-      json: { pipeline_id, jobs },
-      text: `Job executions after pipeline ${pipeline_id}${pending}\n\n${formatTable(document, env, look, new Map())}`,
-      warnings: stored ? [] : [`Nothing is stored at ${store.source} yet`],
-      errors: [],
-    };
-  };
-}
-
-/** Prepares a run. Throws where the environment is wrong; does nothing at all outside of the default branch. */
-function prepareRun(variables: Variables, { look, print, signal }: Terminal, dryRun = false): () => Promise<Output> {
-  const { CI_DEFAULT_BRANCH, CI_COMMIT_BRANCH, CI_PIPELINE_ID } = variables;
-  if (CI_DEFAULT_BRANCH && CI_COMMIT_BRANCH !== CI_DEFAULT_BRANCH) {
-    // Before the rest is validated: protected variables are missing in the pipelines of other branches.
-    const reached = { consecutive: {}, cumulative: {}, recovered: [] };
-    const ids = { pipeline_id: Number(CI_PIPELINE_ID) || null, stored_pipeline_id: null };
-    const json = { outcome: "not-default-branch", ...ids, reached, messages: [] };
-    const text = `Nothing to do: this is not a pipeline of the default branch, ${CI_DEFAULT_BRANCH}`;
-    return async () => ({ json, text, warnings: [], errors: [] });
-  }
-  const env = parseEnvironment(variables);
-  const pause = (ms: number) => sleep(ms, undefined, { signal });
-  const edges = { store: openStore(env), send: openSender(env, print), pause, now: new Date(), signal };
-  return async () => {
-    const run = await checkConsistentFailures(env, edges, dryRun);
-    const { consecutive, cumulative, recovered } = run.reached;
-    const failed = run.messages.filter((message) => message.error);
-    const reasons = failed.map(({ channel, error }) => `${channel ?? "no channel"}: ${error}`).join("; ");
-    const until = new Date(edges.now.getTime() + CLAIM_MS).toISOString();
-    return {
-      json: {
-        outcome: run.outcome,
-        pipeline_id: env.CI_PIPELINE_ID,
-        stored_pipeline_id: run.before.pipeline_id,
-        reached: {
-          consecutive: Object.fromEntries(consecutive),
-          cumulative: Object.fromEntries(cumulative),
-          recovered: [...recovered.keys()],
-        },
-        messages: run.messages,
-      },
-      text: describeRun(run, env, look, dryRun),
-      warnings: run.warnings,
-      errors: [
-        ...(failed.length > 0
-          ? [
-              `${failed.length} of ${run.messages.length} messages stay pending, for a run after ${until} to send: ${reasons}`,
-            ]
-          : []),
-        ...run.errors,
-      ],
-    };
-  };
 }
 
 // tsx on Node 20 has no import.meta.main, Node 24.2 has a wrong one, and a symlinked checkout has another path.
