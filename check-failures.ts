@@ -92,7 +92,7 @@ const JobExecutions = v.pipe(
 /** The document in memory. Keys that it does not know are kept. */
 export type JobExecutions = v.InferOutput<typeof JobExecutions>;
 
-/** The first fault that `schema` finds in a JSON text, as an error that names `source` and the path of the fault. */
+/** Parses a JSON text. Throws an error that names `source` and the path of the first fault. */
 function parseJson<T extends v.GenericSchema>(schema: T, text: string, source: string): v.InferOutput<T> {
   let value: unknown;
   try {
@@ -106,23 +106,19 @@ function parseJson<T extends v.GenericSchema>(schema: T, text: string, source: s
   throw new Error(`${source} is not valid at ${v.getDotPath(issue) ?? "its top"}: ${issue.message}`);
 }
 
-// ── The environment: each variable, its default and what it must look like. README.md says what they mean.
+const decodeUtf8 = (bytes: Uint8Array) => new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+
+async function readText(path: string): Promise<string> {
+  try {
+    return decodeUtf8(await readFile(path));
+  } catch (error) {
+    throw new Error(`Cannot read ${path}: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+// ── The environment: each variable, what it must look like, its default. README.md says what they mean.
 
 const SECRETS = ["GITLAB_TOKEN", "CI_JOB_TOKEN", "SLACK_API_TOKEN", "SLACK_WEBHOOK_URL", "DD_API_KEY"];
-
-const DEFAULTS = {
-  JOB_EXECUTIONS_URL: "job_executions.v2.json",
-  S3_SSE: "AES256",
-  S3_CONDITIONAL_WRITES: "on",
-  CONSECUTIVE_THRESHOLD: "3",
-  CUMULATIVE_THRESHOLD: "5",
-  CUMULATIVE_LENGTH: "10",
-  RECOVERY_THRESHOLD: "3",
-  NOT_RUN_JOBS: "keep",
-  EXPIRE_AFTER_DAYS: "30",
-  SLACK_API_URL: "https://slack.com/api",
-  DD_SITE: "datadoghq.com",
-};
 
 const isHttpUrl = (value: string) => /^https?:\/\/[^\s/@]+([/?#]\S*)?$/i.test(value) && URL.canParse(value);
 
@@ -132,7 +128,9 @@ const path = v.optional(v.string());
 const secret = v.optional(matching(/^[\x21-\x7e]+$/, "a token without spaces or line breaks, e.g. glpat-… or xoxb-…"));
 const integer = (expected: string) =>
   v.pipe(matching(/^\d+$/, expected), v.transform(Number), v.safeInteger(expected), v.minValue(1, expected));
-const count = integer("a positive integer, e.g. 5");
+const count = (usual: string) => v.optional(integer(`a positive integer, e.g. ${usual}`), usual);
+const oneOf = <T extends string>(usual: T, ...others: T[]) =>
+  v.optional(v.picklist([usual, ...others], [usual, ...others].join(" or ")), usual);
 const httpUrl = (example: string) =>
   v.pipe(v.string(), v.check(isHttpUrl, `an http or https URL without a password, e.g. ${example}`));
 const baseUrl = (example: string) =>
@@ -142,7 +140,7 @@ const baseUrl = (example: string) =>
   );
 
 const Environment = v.object({
-  // Required: where unset, they are validated as "", so that a missing one reads like a wrong one.
+  // Required, as the default "" is valid for neither: a missing one reads like a wrong one.
   CI_PIPELINE_ID: v.optional(integer("a pipeline's id, a positive integer, e.g. 1005"), ""),
   CI_COMMIT_SHA: v.optional(matching(/^[0-9a-f]{7,64}$/i, "a commit's SHA, 7 to 64 hex digits, e.g. 0ddba11"), ""),
   CI_COMMIT_BRANCH: v.optional(v.string()),
@@ -153,69 +151,64 @@ const Environment = v.object({
   GITLAB_TOKEN: secret,
   CI_JOB_TOKEN: secret,
   PIPELINE_JOBS_FILE: path,
-  JOB_EXECUTIONS_URL: matching(
-    /^(s3:\/\/[^/]+\/.+|file:.+|(?!s3:|[a-z][a-z0-9+.-]*:\/\/).+)$/i,
-    "s3://bucket/key, a path or a file: URL, e.g. s3://ci-bucket/job_executions.v2.json",
+  JOB_EXECUTIONS_URL: v.optional(
+    matching(
+      /^(s3:\/\/[^/]+\/.+|file:.+|(?!s3:|[a-z][a-z0-9+.-]*:\/\/).+)$/i,
+      "s3://bucket/key, a path or a file: URL, e.g. s3://ci-bucket/job_executions.v2.json",
+    ),
+    "job_executions.v2.json",
   ),
-  S3_SSE: v.picklist(["AES256", "aws:kms", "aws:kms:dsse", "none"], "AES256, aws:kms, aws:kms:dsse or none"),
-  S3_CONDITIONAL_WRITES: v.picklist(["on", "off"], "on or off"),
+  S3_SSE: oneOf("AES256", "aws:kms", "aws:kms:dsse", "none"),
+  S3_CONDITIONAL_WRITES: oneOf("on", "off"),
   AWS_ENDPOINT_URL: v.optional(httpUrl("https://s3.example.com")),
   AWS_ENDPOINT_URL_S3: v.optional(httpUrl("https://s3.example.com")),
-  CONSECUTIVE_THRESHOLD: count,
-  CUMULATIVE_THRESHOLD: count,
-  CUMULATIVE_LENGTH: count,
-  RECOVERY_THRESHOLD: count,
-  NOT_RUN_JOBS: v.picklist(["keep", "pass"], "keep or pass"),
-  EXPIRE_AFTER_DAYS: count,
+  CONSECUTIVE_THRESHOLD: count("3"),
+  CUMULATIVE_THRESHOLD: count("5"),
+  CUMULATIVE_LENGTH: count("10"),
+  RECOVERY_THRESHOLD: count("3"),
+  NOT_RUN_JOBS: oneOf("keep", "pass"),
+  EXPIRE_AFTER_DAYS: count("30"),
   SLACK_API_TOKEN: secret,
   SLACK_CHANNEL: word("a channel, e.g. #ci-alerts"),
   SLACK_WEBHOOK_URL: v.optional(httpUrl("https://hooks.slack.com/services/…")),
-  SLACK_API_URL: baseUrl(DEFAULTS.SLACK_API_URL),
+  SLACK_API_URL: v.optional(baseUrl("https://slack.com/api"), "https://slack.com/api"),
   JOB_OWNERS_FILE: path,
   OWNER_CHANNELS_FILE: path,
   JOB_HISTORY_URL: v.optional(
     v.pipe(httpUrl("https://ci.example.com/?job={job}"), v.includes("{job}", "a URL with {job} in it")),
   ),
   DD_API_KEY: secret,
-  DD_SITE: matching(/^[a-z0-9.-]+(:\d+)?$/i, "a host name, e.g. datadoghq.com"),
+  DD_SITE: v.optional(matching(/^[a-z0-9.-]+(:\d+)?$/i, "a host name, e.g. datadoghq.com"), "datadoghq.com"),
 });
 export type Environment = v.InferOutput<typeof Environment>;
 
 type Variables = Record<string, string | undefined>;
 
-const RULES: [holds: (set: Variables) => unknown, problem: string][] = [
-  [(set) => set.PIPELINE_JOBS_FILE || set.CI_API_V4_URL, "CI_API_V4_URL must be set to that of GitLab CI"],
-  [(set) => set.PIPELINE_JOBS_FILE || set.CI_PROJECT_ID, "CI_PROJECT_ID must be set, e.g. to 4242"],
-  [
-    (set) => set.PIPELINE_JOBS_FILE || set.GITLAB_TOKEN || set.CI_JOB_TOKEN,
-    "GITLAB_TOKEN must be set, e.g. to a token with read_api (or, from GitLab 18 on, CI_JOB_TOKEN)",
-  ],
-  [
-    (set) => !set.SLACK_API_TOKEN === !set.SLACK_CHANNEL,
-    "SLACK_API_TOKEN and SLACK_CHANNEL must be set together, e.g. to a bot token (xoxb-…) and #ci-alerts",
-  ],
-  [
-    (set) => !(set.SLACK_API_TOKEN && set.SLACK_WEBHOOK_URL),
-    "SLACK_API_TOKEN and SLACK_WEBHOOK_URL must not both be set: a webhook is used instead of a token",
-  ],
-  ...["CUMULATIVE_THRESHOLD", "RECOVERY_THRESHOLD"].map((threshold): [(set: Variables) => unknown, string] => [
-    (set) => !(Number(set[threshold]) > Number(set.CUMULATIVE_LENGTH)),
-    `${threshold} must be at most CUMULATIVE_LENGTH, e.g. 3 and 10`,
-  ]),
-];
-
 /**
- * Validates environment variables; an empty one counts as unset. Throws one error with all that is wrong, each with
- * its name, what is expected and an example, but never a value: any of them may be a misplaced secret.
+ * Validates environment variables; an empty one counts as unset, and `placeholders` stand in for unset ones.
+ * Throws one error with all that is wrong, each with its name, what is expected and an example, but never with a value:
+ * any of them may be a misplaced secret.
  */
-export function parseEnvironment(variables: Variables): Environment {
-  const set = { ...DEFAULTS, ...Object.fromEntries(Object.entries(variables).filter(([, value]) => value)) };
+export function parseEnvironment(variables: Variables, placeholders: Variables = {}): Environment {
+  const given = Object.fromEntries(Object.entries(variables).filter(([, value]) => value));
+  const set: Variables = { ...v.getDefaults(Environment), ...placeholders, ...given };
+  const isLonger = (name: string) => Number(set[name]) > Number(set.CUMULATIVE_LENGTH);
+  const fromFile = set.PIPELINE_JOBS_FILE;
+  const rules: [isBroken: unknown, problem: string][] = [
+    [!fromFile && !set.CI_API_V4_URL, "CI_API_V4_URL must be set, e.g. to https://gitlab.example.com/api/v4"],
+    [!fromFile && !set.CI_PROJECT_ID, "CI_PROJECT_ID must be set, e.g. to 4242"],
+    [!fromFile && !set.GITLAB_TOKEN && !set.CI_JOB_TOKEN, "GITLAB_TOKEN must be set, e.g. to a token with read_api"],
+    [!set.SLACK_API_TOKEN !== !set.SLACK_CHANNEL, "SLACK_API_TOKEN and SLACK_CHANNEL must be set together"],
+    [set.SLACK_API_TOKEN && set.SLACK_WEBHOOK_URL, "SLACK_API_TOKEN and SLACK_WEBHOOK_URL must not both be set"],
+    [isLonger("CUMULATIVE_THRESHOLD"), "CUMULATIVE_THRESHOLD must be at most CUMULATIVE_LENGTH, e.g. 5 and 10"],
+    [isLonger("RECOVERY_THRESHOLD"), "RECOVERY_THRESHOLD must be at most CUMULATIVE_LENGTH, e.g. 3 and 10"],
+  ];
   const result = v.safeParse(Environment, set);
   const problems = (result.issues ?? []).map((issue) => {
     const variable = v.getDotPath(issue) ?? "";
-    return `${variable} must be ${issue.message}${variables[variable] ? "" : " (it is not set)"}`;
+    return `${variable} must be ${issue.message}${given[variable] ? "" : " (it is not set)"}`;
   });
-  problems.push(...RULES.filter(([holds]) => !holds(set)).map(([, problem]) => problem));
+  problems.push(...rules.filter(([isBroken]) => isBroken).map(([, problem]) => problem));
   if (result.success && problems.length === 0) return result.output;
   throw new Error(`The environment is not valid: ${problems.join("; ")}`);
 }
@@ -274,11 +267,8 @@ export async function checkConsistentFailures(env: Environment, edges: Edges, dr
 
   const metrics = sendMetrics(run.alerts, owners, env, edges);
   const messages = await sendNotification(run.claimed, edges);
-  const uncleared = await clearAlerts(
-    run.claimed.filter((_, i) => messages[i]?.delivered),
-    edges,
-  );
-  const errors = [...describeUndelivered(messages, edges.now), ...uncleared];
+  const delivered = run.claimed.filter((_, i) => messages[i]?.delivered);
+  const errors = [...describeUndelivered(messages, edges.now), ...(await clearAlerts(delivered, edges))];
   return { ...run, messages, warnings: [...run.warnings, ...(await metrics)], errors };
 }
 
@@ -297,9 +287,8 @@ async function untilStored<T>(
     unconfirmed = upload.mayBeOwn ? result : undefined;
     await pause(Math.random() * Math.min(100 * 2 ** tries, 2_000));
   }
-  throw new Error(
-    `Cannot upload job executions to ${store.source}: other runs stored it first, ${MAX_UPLOADS} times; retry this job, and give it a resource_group`,
-  );
+  const what = `Cannot upload job executions to ${store.source}: others did it first, ${MAX_UPLOADS} times`;
+  throw new Error(`${what}; retry this job, and give it a resource_group`);
 }
 
 /** Whether `document` holds what `run` uploaded, even if others have stored it since: its alerts, or else its pipeline. */
@@ -366,7 +355,7 @@ function s3Store(env: Environment, Bucket: string, Key: string): Store {
       httpsAgent: { keepAlive: false },
     },
   });
-  const encryption = env.S3_SSE === "none" ? {} : { ServerSideEncryption: env.S3_SSE };
+  const isConditional = env.S3_CONDITIONAL_WRITES === "on";
   let refused: string | undefined; // the version that the last conflict was about
 
   return {
@@ -375,33 +364,31 @@ function s3Store(env: Environment, Bucket: string, Key: string): Store {
       try {
         const { Body, ETag = "" } = await client.send(new GetObjectCommand({ Bucket, Key }), { abortSignal: signal });
         const text = decodeUtf8((await Body?.transformToByteArray()) ?? new Uint8Array());
-        if (ETag === refused) {
-          throw new Error("It refused an upload that named the version which it holds; set S3_CONDITIONAL_WRITES=off");
-        }
-        return { text, version: ETag };
+        if (ETag !== refused) return { text, version: ETag };
       } catch (error) {
         if ((error as Error).name === "NoSuchKey") return undefined; // by name: there may be two copies of the SDK
         throw new Error(`Cannot read job executions from ${source}: ${explainS3Error(error, signal)}`, {
           cause: error,
         });
       }
+      throw new Error(`${source} refused an upload that named the version it holds; set S3_CONDITIONAL_WRITES=off`);
     },
-    async write(text, version, signal) {
+    async write(Body, version, signal) {
       const condition = version === undefined ? { IfNoneMatch: "*" } : { IfMatch: version };
-      const isConditional = env.S3_CONDITIONAL_WRITES === "on";
-      const object = { Bucket, Key, Body: text, ContentType: "application/json", ...encryption };
+      const command = new PutObjectCommand({
+        ...{ Bucket, Key, Body, ContentType: "application/json" },
+        ...(env.S3_SSE === "none" ? {} : { ServerSideEncryption: env.S3_SSE }),
+        ...(isConditional ? condition : {}),
+      });
       try {
-        await client.send(new PutObjectCommand({ ...object, ...(isConditional && condition) }), {
-          abortSignal: signal,
-        });
+        await client.send(command, { abortSignal: signal });
         return { conflict: false };
       } catch (error) {
         const { name, $metadata } = error as S3ServiceException;
         const { httpStatusCode: status, attempts = 1 } = $metadata ?? {};
         if (status !== 412 && status !== 409 && name !== "NoSuchKey") {
-          throw new Error(`Cannot upload job executions to ${source}: ${explainS3Error(error, signal)}`, {
-            cause: error,
-          });
+          const reason = explainS3Error(error, signal);
+          throw new Error(`Cannot upload job executions to ${source}: ${reason}`, { cause: error });
         }
         refused = status === 412 ? version : undefined;
         return { conflict: true, mayBeOwn: attempts > 1 };
@@ -410,35 +397,40 @@ function s3Store(env: Environment, Bucket: string, Key: string): Store {
   };
 }
 
-const S3_HINTS: [pattern: RegExp, hint: string][] = [
+type Hints = [pattern: RegExp, hint: string][];
+
+const S3_HINTS: Hints = [
   [/NoSuchBucket/, "check JOB_EXECUTIONS_URL"],
   [/InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken/, "check the AWS credentials"],
   [/credentials/, "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or a role"],
   [/Region is missing|PermanentRedirect|AuthorizationHeaderMalformed/, "set AWS_REGION to the region of the bucket"],
-  [
-    /answered 501/,
-    "set S3_CONDITIONAL_WRITES=off if the store has no conditional writes, S3_SSE=none if no encryption",
-  ],
+  [/answered 501/, "set S3_CONDITIONAL_WRITES=off if the store lacks conditional writes, S3_SSE=none if encryption"],
   [/answered 403/, "allow s3:GetObject and s3:PutObject, and s3:ListBucket: without it, a missing object is a 403 too"],
-  [/answered 400 .*(encrypt|InvalidArgument|InvalidRequest)/i, "set S3_SSE=none if the store has no encryption"],
+  [/answered 400 .*(encrypt|InvalidArgument|InvalidRequest)/i, "set S3_SSE=none if the store lacks encryption"],
   [/answered [2-4]\d\d/, "check AWS_ENDPOINT_URL_S3, and whether a proxy answered instead"],
   [/./, "check the network and AWS_ENDPOINT_URL_S3"],
 ];
 
+/** A reason, and what to do about it. */
+const withHint = (reason: string, hints: Hints) =>
+  [reason, hints.find(([pattern]) => pattern.test(reason))?.[1]].filter(Boolean).join("; ");
+
 function explainS3Error(error: unknown, signal: AbortSignal): string {
   const { name, message, $metadata } = error as S3ServiceException;
-  const reason = signal.aborted ? "no complete answer in time" : message.split("\n", 1)[0];
-  const what = $metadata?.httpStatusCode ? `it answered ${$metadata.httpStatusCode} ${name}: ${reason}` : reason;
-  return `${what}; ${S3_HINTS.find(([pattern]) => pattern.test(`${what}`))?.[1]}`;
+  const what = signal.aborted ? "no complete answer in time" : (message.split("\n", 1)[0] ?? "");
+  return withHint(
+    $metadata?.httpStatusCode ? `it answered ${$metadata.httpStatusCode} ${name}: ${what}` : what,
+    S3_HINTS,
+  );
 }
 
 function fileStore(path: string): Store {
   const read = async () => {
     try {
-      const text = decodeUtf8(await readFile(path));
+      const text = await readText(path);
       return { text, version: text };
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+      if ((error as { cause?: NodeJS.ErrnoException }).cause?.code === "ENOENT") return undefined;
       throw error;
     }
   };
@@ -451,15 +443,15 @@ function fileStore(path: string): Store {
       try {
         await writeFile(temporary, text);
         await rename(temporary, path); // whole or not at all
+        return { conflict: false };
+      } catch (error) {
+        throw new Error(`Cannot write ${path}: ${(error as Error).message}`, { cause: error });
       } finally {
         await rm(temporary, { force: true });
       }
-      return { conflict: false };
     },
   };
 }
-
-const decodeUtf8 = (bytes: Uint8Array) => new TextDecoder("utf-8", { fatal: true }).decode(bytes);
 
 // ── The pipeline's jobs: read from GitLab, or from a file of the same shape.
 
@@ -493,7 +485,7 @@ function startListing(env: Environment, signal: AbortSignal) {
 
 async function listPipelineJobs(env: Environment, scope: string, signal: AbortSignal): Promise<PipelineJob[]> {
   if (env.PIPELINE_JOBS_FILE) {
-    return parseJson(PipelineJobs, decodeUtf8(await readFile(env.PIPELINE_JOBS_FILE)), env.PIPELINE_JOBS_FILE);
+    return parseJson(PipelineJobs, await readText(env.PIPELINE_JOBS_FILE), env.PIPELINE_JOBS_FILE);
   }
   const path = `/pipelines/${env.CI_PIPELINE_ID}/jobs?scope[]=${scope}&per_page=100`;
   const readPage = async (page: number) => {
@@ -575,8 +567,8 @@ async function request(
 
 export type Kind = "consecutive" | "cumulative" | "recovered";
 
-/** The jobs that reached a threshold or recovered, each with the ids of all failing executions in its window. */
-export type Reached = Record<Kind, Map<string, number[]>>;
+/** The jobs that reached a threshold, each with the ids of all failing executions in its window, and the recovered. */
+export type Reached = { consecutive: Map<string, number[]>; cumulative: Map<string, number[]>; recovered: string[] };
 
 /** What is to be told of a job: its history after this pipeline, since when its alert is open, its latest attempt. */
 export type Alert = { kind: Kind; name: string; job: TrackedJob; openedAt: string; latest: PipelineJob | undefined };
@@ -586,7 +578,7 @@ export type Update = { document: JobExecutions; reached: Reached; alerts: Alert[
 /** The update that changes nothing. */
 const keepStatistics = (document: JobExecutions): Update => ({
   document,
-  reached: { consecutive: new Map(), cumulative: new Map(), recovered: new Map() },
+  reached: { consecutive: new Map(), cumulative: new Map(), recovered: [] },
   alerts: [],
 });
 
@@ -599,26 +591,24 @@ export function updateStatistics(before: JobExecutions, ran: PipelineJob[], env:
   const { reached, alerts } = keepStatistics(before);
   const jobs = new Map<string, TrackedJob>();
   const at = now.toISOString();
-  const latestAttempts = new Map<string, PipelineJob>();
-  for (const job of ran) {
-    if (job.id > (latestAttempts.get(job.name)?.id ?? 0)) latestAttempts.set(job.name, job);
-  }
-  const failed = [...latestAttempts.values()].filter(isFailed).map((job) => job.name);
+  const attempts = new Map<string, PipelineJob>();
+  for (const job of ran) if (job.id > (attempts.get(job.name)?.id ?? 0)) attempts.set(job.name, job);
+  const failed = [...attempts.values()].filter(isFailed).map((job) => job.name);
 
   for (const name of new Set([...before.jobs.keys(), ...failed])) {
-    const latest = latestAttempts.get(name);
-    let job = addExecution(before.jobs.get(name) ?? NEW_JOB, toExecution(latest, env), env, at);
-    const kinds = job.jobs_info === before.jobs.get(name)?.jobs_info ? [] : reachedBy(job, env);
-    for (const kind of kinds)
-      reached[kind].set(
-        name,
-        failuresIn(job).flatMap(({ id }) => id ?? []),
-      );
-    const [kind] = kinds;
-    if (kind && isNews(kind, job.alert)) {
+    const latest = attempts.get(name);
+    const execution = toExecution(latest, env);
+    let job = addExecution(before.jobs.get(name) ?? NEW_JOB, execution, env, at);
+    const [kind, ...others] = execution ? reachedBy(job, env) : [];
+    for (const threshold of kind ? [kind, ...others] : []) {
+      if (threshold === "recovered") reached.recovered.push(name);
+      else reached[threshold].set(name, idsOf(failuresIn(job)));
+    }
+    // One alert for one trouble: while it is open, only going from failing often to failing in a row is news.
+    if (kind === "recovered" || (kind && kind !== job.alert?.kind && job.alert?.kind !== "consecutive")) {
       alerts.push({ kind, name, job, openedAt: job.alert?.at ?? at, latest });
-      const alert = { pipeline_id: env.CI_PIPELINE_ID, at, ...job.alert, kind };
-      job = { ...job, alert: kind === "recovered" ? undefined : { ...alert, kind } };
+      const opened = { pipeline_id: env.CI_PIPELINE_ID, at, ...job.alert };
+      job = { ...job, alert: kind === "recovered" ? undefined : { ...opened, kind } };
     }
     if (!isForgettable(job, env, now)) jobs.set(name, job);
   }
@@ -629,6 +619,7 @@ const NEW_JOB: TrackedJob = { consecutive_failures: 0, jobs_info: [] };
 
 const isFailed = (job: PipelineJob) => job.status === "failed" && !job.allow_failure;
 const failuresIn = (job: TrackedJob) => job.jobs_info.filter((execution) => execution.failing);
+const idsOf = (executions: Execution[]) => executions.flatMap(({ id }) => id ?? []);
 /** The last executions of the window that all failed, or all passed. */
 const lastThat = (job: TrackedJob, failing: boolean) =>
   job.jobs_info.slice(job.jobs_info.findLastIndex((execution) => execution.failing !== failing) + 1);
@@ -660,10 +651,6 @@ function reachedBy(job: TrackedJob, env: Environment): Kind[] {
   return kinds.filter(([, isReached]) => isReached).map(([kind]) => kind);
 }
 
-/** One alert for one trouble: while it is open, only going from failing often to failing in a row is news. */
-const isNews = (kind: Kind, open: TrackedJob["alert"]) =>
-  kind === "recovered" || !open || (kind === "consecutive" && open.kind === "cumulative");
-
 function isForgettable({ alert, jobs_info, last_run }: TrackedJob, env: Environment, now: Date): boolean {
   const idleMs = last_run ? now.getTime() - Date.parse(last_run) : 0;
   const isClean = jobs_info.length >= env.CUMULATIVE_LENGTH && !jobs_info.some((execution) => execution.failing);
@@ -677,12 +664,10 @@ type Owners = { rules: { pattern: RegExp; owners: string[] }[]; channels: Map<st
 /** The alerts of each channel, of the one that gets all of them first; null is the webhook, or stdout. */
 export type Routes = Map<string | null, Alert[]>;
 
-async function readOwners(env: Environment): Promise<Owners> {
-  const read = async (path: string) => decodeUtf8(await readFile(path));
-  const { JOB_OWNERS_FILE: owners, OWNER_CHANNELS_FILE: channels } = env;
+async function readOwners({ JOB_OWNERS_FILE: owners, OWNER_CHANNELS_FILE: channels }: Environment): Promise<Owners> {
   return {
-    rules: owners ? parseOwners(await read(owners), owners) : [],
-    channels: channels ? parseJson(OwnerChannels, await read(channels), channels) : new Map(),
+    rules: owners ? parseOwners(await readText(owners), owners) : [],
+    channels: channels ? parseJson(OwnerChannels, await readText(channels), channels) : new Map(),
   };
 }
 
@@ -830,12 +815,9 @@ function originOf(job: TrackedJob): { first?: string | null; lastPass?: string |
 }
 
 function formatDuration(ms: number): string {
-  const minutes = Math.round(ms / 60_000);
-  const [value, unit] =
-    minutes < 120 ? [minutes, "minute"] : minutes < 2_880 ? [minutes / 60, "hour"] : [minutes / 1_440, "day"];
-  return new Intl.NumberFormat("en", { style: "unit", unit, unitDisplay: "long", maximumFractionDigits: 0 }).format(
-    value,
-  );
+  const [unit, length] = ms < 7_200_000 ? ["minute", 60_000] : ms < 2 * DAY_MS ? ["hour", 3_600_000] : ["day", DAY_MS];
+  const format = new Intl.NumberFormat("en", { style: "unit", unit, unitDisplay: "long", maximumFractionDigits: 0 });
+  return format.format(ms / length);
 }
 
 /** The titles of the commits that streaks began with. One that can't be read in time is left out: it is for the looks. */
@@ -888,104 +870,84 @@ export async function sendNotification(alerts: PendingAlert[], { send, signal }:
 async function clearAlerts(delivered: PendingAlert[], { store, pause }: Edges): Promise<string[]> {
   const edges = { store, pause, signal: AbortSignal.timeout(CLEAR_TIMEOUT_MS) };
   const isPending = (alert: PendingAlert) => !delivered.some((other) => isSameAlert(alert, other));
+  if (delivered.length === 0) return [];
   try {
     await untilStored(edges, async () => {
-      const stored = delivered.length > 0 ? await retrieveJobExecutions(edges) : undefined;
+      const stored = await retrieveJobExecutions(edges);
       if (!stored || stored.document.pending_alerts.every(isPending)) return { result: undefined };
-      const pending_alerts = stored.document.pending_alerts.filter(isPending);
-      const document = { ...stored.document, pending_alerts };
+      const document = { ...stored.document, pending_alerts: stored.document.pending_alerts.filter(isPending) };
       return { result: undefined, upload: await uploadJobExecutions(document, stored.version, edges) };
     });
     return [];
   } catch (error) {
-    return [
-      `${delivered.length} messages were sent, but a later run will send them again: ${(error as Error).message}`,
-    ];
+    return [`A later run will send ${delivered.length} messages again: ${(error as Error).message}`];
   }
 }
 
 function describeUndelivered(messages: Message[], now: Date): string[] {
   const failed = messages.filter((message) => !message.delivered);
-  if (failed.length === 0) return [];
-  const reasons = failed.map(({ channel, error }) => `${channel ? `${channel}: ` : ""}${error}`).join("; ");
+  const reasons = failed.map(({ channel, error }) => (channel ? `${channel}: ${error}` : error)).join("; ");
   const until = new Date(now.getTime() + CLAIM_MS).toISOString();
-  return [
-    `${failed.length} of ${messages.length} messages stay pending until a run after ${until} sends them: ${reasons}`,
-  ];
+  const what = `${failed.length} of ${messages.length} messages stay pending, for a run after ${until} to send`;
+  return failed.length > 0 ? [`${what}: ${reasons}`] : [];
 }
 
-const SLACK_HINTS = new Map([
-  ["invalid_auth", "set SLACK_API_TOKEN to a valid bot token (xoxb-…)"],
-  ["not_authed", "set SLACK_API_TOKEN to a bot token (xoxb-…)"],
-  ["token_revoked", "issue a new SLACK_API_TOKEN"],
-  ["token_expired", "issue a new SLACK_API_TOKEN"],
-  ["account_inactive", "the bot or its workspace was deactivated: issue a new SLACK_API_TOKEN"],
-  ["missing_scope", "give the bot the scope chat:write"],
-  ["channel_not_found", "check the channel's name; invite the bot if it is private"],
-  ["not_in_channel", "invite the bot to the channel"],
-  ["is_archived", "unarchive the channel, or name another one"],
-  ["msg_too_long", "shorten JOB_HISTORY_URL"],
-]);
+const SLACK_HINTS: Hints = [
+  [/invalid_auth|not_authed/, "set SLACK_API_TOKEN to a valid bot token (xoxb-…)"],
+  [/token_revoked|token_expired|account_inactive/, "the bot's access was withdrawn: issue a new SLACK_API_TOKEN"],
+  [/missing_scope/, "give the bot the scope chat:write"],
+  [/channel_not_found/, "check the channel's name, and invite the bot if it is private"],
+  [/not_in_channel/, "invite the bot to the channel"],
+  [/is_archived/, "unarchive the channel, or name another one"],
+  [/msg_too_long/, "shorten JOB_HISTORY_URL"],
+  [/webhook/, "check SLACK_WEBHOOK_URL"],
+];
 
 const SlackAnswer = v.looseObject({ ok: v.boolean(), error: v.optional(v.string(), "no reason") });
 
 /** How alerts are delivered: through a webhook, Slack's API, or `print` where neither is configured. */
 export function openSender(env: Environment, print: (text: string) => void): Edges["send"] {
-  if (env.SLACK_WEBHOOK_URL) return (alert, signal) => sendToWebhook(`${env.SLACK_WEBHOOK_URL}`, alert, signal);
-  if (env.SLACK_API_TOKEN) return (alert, signal) => sendToSlack(env, alert, signal);
-  return async ({ text }) => print(`${toPlainText(text)}\n`);
+  const { SLACK_WEBHOOK_URL: webhook, SLACK_API_TOKEN: token, SLACK_API_URL: api } = env;
+  if (!webhook && !token) return async ({ text }) => print(`${toPlainText(text)}\n`);
+  const peer = webhook ? "Slack's webhook" : `Slack at ${new URL(api).host}`;
+  const url = webhook ?? `${api}/chat.postMessage`;
+  const isBusy = (answer: Answer) => isTransient(answer) || /"error":\s*"rate_?limited"/.test(answer.body);
+  return async ({ channel, text }, signal) => {
+    const message = { channel: channel ?? undefined, text, unfurl_links: false, unfurl_media: false };
+    const init = post(message, token ? { authorization: `Bearer ${token}` } : {});
+    const { status, body } = await request(peer, url, init, signal, isBusy);
+    if (status !== 200) throw new Error(withHint(`${peer} answered ${status} ${body.slice(0, 100)}`, SLACK_HINTS));
+    const { ok, error } = webhook ? { ok: true } : parseJson(SlackAnswer, body, `The answer of ${peer}`);
+    if (!ok) throw new Error(withHint(`${peer} answered ${error}`, SLACK_HINTS));
+  };
 }
 
 /** A POST of JSON. The connection is closed, because Deno sends a POST again by itself when a reused one is reset. */
-const post = (body: object, headers: Record<string, string> = {}) => ({
+const post = (body: object, headers: Record<string, string>) => ({
   method: "POST",
   headers: { "content-type": "application/json; charset=utf-8", connection: "close", ...headers },
   body: JSON.stringify(body),
 });
 
-async function sendToWebhook(url: string, { text }: PendingAlert, signal: AbortSignal): Promise<void> {
-  const { status, body } = await request(
-    "Slack's webhook",
-    url,
-    post({ text, unfurl_links: false, unfurl_media: false }),
-    signal,
-  );
-  if (status !== 200)
-    throw new Error(`Slack's webhook answered ${status} ${body.slice(0, 100)}; check SLACK_WEBHOOK_URL`);
-}
-
-async function sendToSlack(env: Environment, { channel, text }: PendingAlert, signal: AbortSignal): Promise<void> {
-  const peer = `Slack at ${new URL(env.SLACK_API_URL).host}`;
-  const message = post(
-    { channel, text, unfurl_links: false, unfurl_media: false },
-    { authorization: `Bearer ${env.SLACK_API_TOKEN}` },
-  );
-  const isBusy = (answer: Answer) => isTransient(answer) || /"error":\s*"rate_?limited"/.test(answer.body);
-  const { status, body } = await request(peer, `${env.SLACK_API_URL}/chat.postMessage`, message, signal, isBusy);
-  if (status !== 200) throw new Error(`${peer} answered ${status}; check SLACK_API_URL`);
-  const { ok, error } = parseJson(SlackAnswer, body, `The answer of ${peer}`);
-  if (!ok)
-    throw new Error(`${peer} answered ${error}; ${SLACK_HINTS.get(error) ?? "see the errors of chat.postMessage"}`);
-}
-
 /** The alerts of a run as Datadog series: the number of jobs by kind and, where they have one, by owner. */
 export function countAlerts(alerts: Alert[], owners: Owners, env: Environment, now: Date) {
   const timestamp = Math.floor(now.getTime() / 1_000);
-  const kinds = ["consecutive", "cumulative"] as const;
-  return kinds.flatMap((kind) => {
-    const teams = alerts
-      .filter((alert) => alert.kind === kind)
-      .flatMap(({ name }) => {
-        const o = ownersOf(name, owners);
-        return o.length > 0 ? o : [undefined];
-      });
-    return [...new Set(teams)].map((team) => ({
-      metric: `datadog.ci.failed_job_alerts.${kind}`,
-      type: 1, // count
-      points: [{ timestamp, value: teams.filter((other) => other === team).length }],
-      tags: [`repository:${projectName(env)}`, ...(team === undefined ? [] : [`team:${team}`])],
-    }));
-  });
+  const counts = new Map<string, { metric: string; tags: string[]; value: number }>();
+  for (const { kind, name } of alerts.filter((alert) => alert.kind !== "recovered")) {
+    const teams = ownersOf(name, owners).map((owner) => [`team:${owner}`]);
+    for (const team of teams.length > 0 ? teams : [[]]) {
+      const value = (counts.get(kind + team)?.value ?? 0) + 1;
+      const tags = [`repository:${projectName(env)}`, ...team];
+      counts.set(kind + team, { metric: `datadog.ci.failed_job_alerts.${kind}`, tags, value });
+    }
+  }
+  const type = 1; // count
+  return [...counts.values()].map(({ metric, tags, value }) => ({
+    metric,
+    type,
+    points: [{ timestamp, value }],
+    tags,
+  }));
 }
 
 /** Resolves to a warning where Datadog did not take the metrics: nobody misses an alert for that. */
@@ -1066,34 +1028,28 @@ function widthOf(text: string): number {
 
 /** What a run says before it ends: its outcome, for a dry run what it would have done, and the table. */
 function describeRun(run: Run, env: Environment, look: Look, dryRun: boolean): string {
-  const outcome = {
-    counted: "is counted",
-    "already-counted": "had been counted before",
-    "out-of-order": `is older than the stored ${run.before.pipeline_id}: nothing is counted, sent or written`,
-  }[run.outcome];
-  const delivered = run.messages.filter((message) => message.delivered).length;
-  const sent = run.messages.length > 0 && !dryRun ? `; ${delivered} of ${run.messages.length} messages delivered` : "";
-  const table = formatTable(run.document, env, look, run.routes);
-  return [...(dryRun ? describeDryRun(run) : []), `Pipeline ${env.CI_PIPELINE_ID} ${outcome}${sent}`, table].join(
-    "\n\n",
-  );
+  const { outcome, before, document, messages, routes } = run;
+  const delivered = messages.filter((message) => message.delivered).length;
+  const lines = {
+    counted: `Pipeline ${env.CI_PIPELINE_ID} ${dryRun ? "would be" : "is"} counted, after ${before.pipeline_id}`,
+    "already-counted": `Pipeline ${env.CI_PIPELINE_ID} had been counted before`,
+    "out-of-order": `Pipeline ${env.CI_PIPELINE_ID} is older than the stored ${before.pipeline_id}: nothing is done`,
+  };
+  const sent = messages.length > 0 && !dryRun ? `, ${delivered} of ${messages.length} messages delivered` : "";
+  const table = formatTable(document, env, look, routes);
+  return [...(dryRun ? describeDryRun(run) : []), lines[outcome] + sent, table].join("\n\n");
 }
 
 function describeDryRun({ before, document, messages }: Run): string[] {
-  const describe = (job: TrackedJob | undefined) => {
-    if (!job) return "not tracked";
-    const alert = job.alert ? `, ${job.alert.kind} alert open` : "";
-    return `${job.consecutive_failures} in a row, ${failuresIn(job).length} of ${job.jobs_info.length}${alert}`;
-  };
+  const describe = (job: TrackedJob | undefined) =>
+    job
+      ? `${job.jobs_info.length} executions, ${failuresIn(job).length} failed, alert ${job.alert?.kind ?? "none"}`
+      : "not tracked";
   const changes = [...new Set([...before.jobs.keys(), ...document.jobs.keys()])]
-    .map((name) => [name, describe(before.jobs.get(name)), describe(document.jobs.get(name))])
-    .filter(([, was, is]) => was !== is)
-    .map(([name, was, is]) => `  ${name}: ${was} → ${is}`);
-  return [
-    "Dry run: nothing is sent or written",
-    ...messages.map(({ channel, text }) => `Would send${channel === null ? "" : ` to ${channel}`}:\n${text}`),
-    [`Would store pipeline ${document.pipeline_id} after ${before.pipeline_id}`, ...changes].join("\n"),
-  ];
+    .filter((name) => before.jobs.get(name) !== document.jobs.get(name))
+    .map((name) => `  ${name}: ${describe(before.jobs.get(name))} → ${describe(document.jobs.get(name))}`);
+  const sent = messages.map(({ channel, text }) => `Would send${channel ? ` to ${channel}` : ""}:\n${text}`);
+  return ["Dry run: nothing is sent or written", ...sent, ["Would store:", ...changes].join("\n")];
 }
 
 // ── The command line: the only part that touches the process.
@@ -1111,19 +1067,16 @@ consistently, and stores the document again. Everything is set by environment va
 Exit 0: done. 1: failed, with the reason on stderr. 2: wrong usage or environment. DEBUG=1 shows stack traces.`;
 
 /** A report counts nothing: what it need not know of the pipeline, it need not be told. */
-const REPORT_DEFAULTS = { CI_PIPELINE_ID: "1", CI_COMMIT_SHA: "0000000", PIPELINE_JOBS_FILE: "none" };
+const REPORT_PLACEHOLDERS = { CI_PIPELINE_ID: "1", CI_COMMIT_SHA: "0000000", PIPELINE_JOBS_FILE: "none" };
 
-type Outcome = { outcome: string; pipeline_id: number | null; stored_pipeline_id: number | null };
-
-const toJson = (outcome: Outcome, { consecutive, cumulative, recovered }: Reached, messages: Message[]) => ({
-  ...outcome,
-  reached: {
-    consecutive: Object.fromEntries(consecutive),
-    cumulative: Object.fromEntries(cumulative),
-    recovered: [...recovered.keys()],
-  },
-  messages,
-});
+function parseCommandLine(args: string[]) {
+  const boolean = { type: "boolean" } as const;
+  const options = { "dry-run": boolean, json: boolean, help: boolean };
+  const { values, positionals } = parseArgs({ args, options, allowPositionals: true });
+  const command = positionals.join(" ");
+  if (command !== "" && command !== "report") throw new Error(`Unknown command: ${command}; see --help`);
+  return { ...values, isReport: command === "report", dryRun: values["dry-run"] === true };
+}
 
 const reportToJson = ({ pipeline_id, jobs }: JobExecutions) => ({
   pipeline_id,
@@ -1134,15 +1087,6 @@ const reportToJson = ({ pipeline_id, jobs }: JobExecutions) => ({
     executions: job.jobs_info.length,
   })),
 });
-
-function parseCommandLine(args: string[]) {
-  const boolean = { type: "boolean" } as const;
-  const options = { "dry-run": boolean, json: boolean, help: boolean };
-  const { values: flags, positionals } = parseArgs({ args, options, allowPositionals: true });
-  const command = positionals.join(" ");
-  if (command !== "" && command !== "report") throw new Error(`Unknown command: ${command}; see --help`);
-  return { isReport: command === "report", dryRun: flags["dry-run"] ?? false, json: flags.json, help: flags.help };
-}
 
 /** Runs a command line; resolves to its exit code. */
 async function main(args: string[], variables: Variables): Promise<number> {
@@ -1155,48 +1099,42 @@ async function main(args: string[], variables: Variables): Promise<number> {
   let exitCode = 2; // until the usage and the environment have proved right
   try {
     const { isReport, dryRun, json, help } = parseCommandLine(args);
-    const stream = json ? process.stderr : process.stdout;
+    const stream = json && !help ? process.stderr : process.stdout;
     const print = printTo(stream);
-    const printJson = (value: object) => json && printTo(process.stdout)(JSON.stringify(value));
-    if (help) return print(HELP) ?? 0;
-
-    const { CI_DEFAULT_BRANCH, CI_COMMIT_BRANCH, CI_PIPELINE_ID } = variables;
-    if (!isReport && CI_DEFAULT_BRANCH && CI_COMMIT_BRANCH !== CI_DEFAULT_BRANCH) {
-      // Before the rest is validated: protected variables are missing in the pipelines of other branches.
-      print(`Nothing to do: this is not a pipeline of the default branch, ${CI_DEFAULT_BRANCH}`);
-      const outcome = {
-        outcome: "not-default-branch",
-        pipeline_id: Number(CI_PIPELINE_ID) || null,
-        stored_pipeline_id: null,
-      };
-      printJson(toJson(outcome, keepStatistics(createInitialJobExecutions()).reached, []));
+    const toObject = (_: string, value: unknown) => (value instanceof Map ? Object.fromEntries(value) : value);
+    const printJson = (value: object) => json && printTo(process.stdout)(JSON.stringify(value, toObject));
+    const { CI_DEFAULT_BRANCH: main, CI_COMMIT_BRANCH, CI_PIPELINE_ID } = variables;
+    if (help) {
+      print(HELP);
       return 0;
     }
-
-    const env = parseEnvironment(isReport ? { ...REPORT_DEFAULTS, ...variables } : variables);
+    if (!isReport && main && CI_COMMIT_BRANCH !== main) {
+      // Before the rest is validated: protected variables are missing in the pipelines of other branches.
+      print(`Nothing to do: this is not a pipeline of the default branch, ${main}`);
+      const { reached } = keepStatistics(createInitialJobExecutions());
+      const ids = { pipeline_id: Number(CI_PIPELINE_ID) || null, stored_pipeline_id: null };
+      printJson({ outcome: "not-default-branch", ...ids, reached, messages: [] });
+      return 0;
+    }
+    const env = parseEnvironment(variables, isReport ? REPORT_PLACEHOLDERS : {});
     const store = openStore(env);
+    exitCode = 1;
     const signal = AbortSignal.any([stop.signal, AbortSignal.timeout(RUN_TIMEOUT_MS)]);
     const isColoured = stream.isTTY && !variables.NO_COLOR && variables.TERM !== "dumb";
-    const paint: Look["paint"] = isColoured ? styleText : (_, text) => text;
-    const look = { columns: stream.columns ?? 120, paint };
-    exitCode = 1;
+    const look: Look = { columns: stream.columns ?? 120, paint: isColoured ? styleText : (_, text) => text };
     if (isReport) {
-      const stored = await retrieveJobExecutions({ store, signal });
-      const document = stored?.document ?? createInitialJobExecutions();
-      print(
-        stored ? `Job executions after pipeline ${document.pipeline_id}\n` : `Nothing is stored at ${store.source}\n`,
-      );
+      const document = (await retrieveJobExecutions({ store, signal }))?.document ?? createInitialJobExecutions();
+      print(`Job executions at ${store.source}, after pipeline ${document.pipeline_id}\n`);
       print(formatTable(document, env, look, new Map()));
       printJson(reportToJson(document));
       return 0;
     }
-
-    const pause = (ms: number) => sleep(ms, undefined, { signal });
-    const edges = { store, send: openSender(env, print), pause, now: new Date(), signal };
+    const edges = { store, send: openSender(env, print), pause: sleep, now: new Date(), signal };
     const run = await checkConsistentFailures(env, edges, dryRun);
     print(describeRun(run, env, look, dryRun));
-    const ids = { pipeline_id: env.CI_PIPELINE_ID, stored_pipeline_id: run.before.pipeline_id };
-    printJson(toJson({ outcome: run.outcome, ...ids }, run.reached, run.messages));
+    const { outcome, before, reached, messages } = run;
+    const ids = { pipeline_id: env.CI_PIPELINE_ID, stored_pipeline_id: before.pipeline_id };
+    printJson({ outcome, ...ids, reached, messages });
     for (const warning of run.warnings) printError(`Warning: ${warning}`);
     if (run.errors.length > 0) throw new Error(run.errors.join("; "));
     return 0;
