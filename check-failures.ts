@@ -739,7 +739,7 @@ function link(url: string | undefined, label: string): string {
 /** What mrkdwn shows, for where there is no Slack. */
 export const toPlainText = (mrkdwn: string) =>
   mrkdwn
-    .replace(/<([^|>]+)\|([^>]+)>/g, "$2 ($1)")
+    .replace(/<([^|>]+)\|([^>]+)>/g, (_, url, label) => (url.endsWith(`/${label}`) ? url : `${label} (${url})`))
     .replace(/&(lt|gt|amp);/g, (_, entity) => ({ lt: "<", gt: ">" })[entity as string] ?? "&");
 
 /** The messages of all routes, split between jobs where they would be too long for Slack. */
@@ -804,7 +804,7 @@ function describeAlert(alert: Alert, { env, now, titles }: Context): string {
   return `${failed}\nsince ${since.join(", ")}`;
 }
 
-const projectName = (env: Environment) => env.CI_PROJECT_PATH ?? `project ${env.CI_PROJECT_ID ?? "unknown"}`;
+const projectName = (env: Environment) => env.CI_PROJECT_PATH ?? `project ${env.CI_PROJECT_ID ?? "at hand"}`;
 const projectUrl = (env: Environment, path: string) => env.CI_PROJECT_URL && `${env.CI_PROJECT_URL}/-/${path}`;
 
 /** The first failing commit of a streak and the passing one right before it, as far as the window still knows them. */
@@ -981,7 +981,7 @@ export function formatTable(document: JobExecutions, env: Environment, look: Loo
 
   const names = worst.map(({ name }) => name.replace(/\p{Cc}+/gu, " "));
   const alerts = worst.map(({ name, job }) => describeAlertState(name, job, routes));
-  const stripWidth = Math.max(7, ...worst.map(({ job }) => job.jobs_info.length));
+  const stripWidth = Math.max(10, ...worst.map(({ job }) => job.jobs_info.length));
   const room = columns - stripWidth - 22 - Math.max(5, ...alerts.map(widthOf));
   const nameWidth = Math.max(3, ...names.map(widthOf).filter((width) => width <= Math.max(room, 24)));
 
@@ -1002,7 +1002,13 @@ export function formatTable(document: JobExecutions, env: Environment, look: Loo
       .join("  ")
       .trimEnd();
   });
-  const head = ["job".padEnd(nameWidth), `last ${stripWidth}`.padStart(stripWidth), "in a row", " often", "alert"];
+  const head = [
+    "job".padEnd(nameWidth),
+    "executions".padStart(stripWidth),
+    "in a row",
+    ` in ${env.CUMULATIVE_LENGTH}`.padStart(6),
+    "alert",
+  ];
   const hidden = document.jobs.size - worst.length;
   const more = hidden > 0 ? [`… and ${hidden} more, which report --json lists`] : [];
   return [paint("dim", head.join("  ")), ...lines, ...more].join("\n");
@@ -1011,7 +1017,8 @@ export function formatTable(document: JobExecutions, env: Environment, look: Loo
 function describeAlertState(name: string, { alert }: TrackedJob, routes: Routes): string {
   const told = [...routes].filter(([, alerts]) => alerts.some((news) => news.name === name));
   const news = told[0]?.[1].find((news) => news.name === name);
-  if (news) return `${news.kind} → ${told.map(([channel]) => channel ?? "told now").join(", ")}`;
+  const channels = told.flatMap(([channel]) => channel ?? []).join(", ");
+  if (news) return `${news.kind}${channels ? ` → ${channels}` : ", told now"}`;
   return alert ? `${alert.kind} since ${alert.at.slice(0, 10)}` : "";
 }
 
