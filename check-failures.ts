@@ -37,7 +37,10 @@ const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
 const Count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
-const Timestamp = v.pipe(v.string(), v.isoTimestamp());
+const Timestamp = v.pipe(
+  v.string(),
+  v.check((value) => !Number.isNaN(Date.parse(value)), "Expected a time, e.g. 2026-11-23T10:00:00Z"),
+);
 
 /** One run of a job: `id` is null where it passed, `commit` where it did not really run. */
 export type Execution = { id: number | null; failing: boolean; commit?: string | null };
@@ -118,13 +121,16 @@ async function readText(path: string): Promise<string> {
 
 // ── The environment: each variable, what it must look like, its default. README.md says what they mean.
 
-const SECRETS = ["GITLAB_TOKEN", "CI_JOB_TOKEN", "SLACK_API_TOKEN", "SLACK_WEBHOOK_URL", "DD_API_KEY"];
+const SECRETS = [
+  ...["GITLAB_TOKEN", "CI_JOB_TOKEN", "SLACK_API_TOKEN", "SLACK_WEBHOOK_URL", "DD_API_KEY"],
+  ...["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"],
+];
 
 const isHttpUrl = (value: string) => /^https?:\/\/[^\s/@]+([/?#]\S*)?$/i.test(value) && URL.canParse(value);
 
 const matching = (pattern: RegExp, expected: string) => v.pipe(v.string(), v.regex(pattern, expected));
 const word = (expected: string) => v.optional(matching(/^\S+$/, expected));
-const path = v.optional(v.string());
+const anything = v.optional(v.string());
 const secret = v.optional(matching(/^[\x21-\x7e]+$/, "a token without spaces or line breaks, e.g. glpat-… or xoxb-…"));
 const integer = (expected: string) =>
   v.pipe(matching(/^\d+$/, expected), v.transform(Number), v.safeInteger(expected), v.minValue(1, expected));
@@ -143,14 +149,14 @@ const Environment = v.object({
   // Required, as the default "" is valid for neither: a missing one reads like a wrong one.
   CI_PIPELINE_ID: v.optional(integer("a pipeline's id, a positive integer, e.g. 1005"), ""),
   CI_COMMIT_SHA: v.optional(matching(/^[0-9a-f]{7,64}$/i, "a commit's SHA, 7 to 64 hex digits, e.g. 0ddba11"), ""),
-  CI_COMMIT_BRANCH: v.optional(v.string()),
+  CI_COMMIT_BRANCH: anything,
   CI_API_V4_URL: v.optional(baseUrl("https://gitlab.example.com/api/v4")),
   CI_PROJECT_ID: word("a project's id, e.g. 4242"),
   CI_PROJECT_URL: v.optional(baseUrl("https://gitlab.example.com/acme/shop")),
   CI_PROJECT_PATH: word("a project's path, e.g. acme/shop"),
   GITLAB_TOKEN: secret,
   CI_JOB_TOKEN: secret,
-  PIPELINE_JOBS_FILE: path,
+  PIPELINE_JOBS_FILE: anything,
   JOB_EXECUTIONS_URL: v.optional(
     matching(
       /^(s3:\/\/[^/]+\/.+|file:.+|(?!s3:|[a-z][a-z0-9+.-]*:\/\/).+)$/i,
@@ -172,8 +178,8 @@ const Environment = v.object({
   SLACK_CHANNEL: word("a channel, e.g. #ci-alerts"),
   SLACK_WEBHOOK_URL: v.optional(httpUrl("https://hooks.slack.com/services/…")),
   SLACK_API_URL: v.optional(baseUrl("https://slack.com/api"), "https://slack.com/api"),
-  JOB_OWNERS_FILE: path,
-  OWNER_CHANNELS_FILE: path,
+  JOB_OWNERS_FILE: anything,
+  OWNER_CHANNELS_FILE: anything,
   JOB_HISTORY_URL: v.optional(
     v.pipe(httpUrl("https://ci.example.com/?job={job}"), v.includes("{job}", "a URL with {job} in it")),
   ),
@@ -1131,7 +1137,8 @@ async function main(args: string[], variables: Variables): Promise<number> {
     const look: Look = { columns: stream.columns ?? 120, paint: isColoured ? styleText : (_, text) => text };
     if (isReport) {
       const document = (await retrieveJobExecutions({ store, signal }))?.document ?? createInitialJobExecutions();
-      print(`Job executions at ${store.source}, after pipeline ${document.pipeline_id}\n`);
+      const pending = document.pending_alerts.length;
+      print(`Job executions at ${store.source}, after pipeline ${document.pipeline_id}, ${pending} messages pending\n`);
       print(formatTable(document, env, look, new Map()));
       printJson(reportToJson(document));
       return 0;
