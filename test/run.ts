@@ -18,10 +18,14 @@ export const RUNTIME: string[] = JSON.parse(process.env.CHECK_FAILURES_RUNTIME ?
 
 export type Result = { code: number | null; signal: string | null; stdout: string; stderr: string };
 
-export function start(args: string[], env: Record<string, string | undefined>, cwd: string) {
-  const [command = "", ...options] = RUNTIME;
+export function start(
+  args: string[],
+  env: Record<string, string | undefined>,
+  cwd: string,
+  [file = "", ...options]: string[] = [...RUNTIME, SCRIPT],
+) {
   const inherited = { PATH: process.env.PATH, HOME: process.env.HOME };
-  const child: ChildProcess = spawn(command, [...options, SCRIPT, ...args], { cwd, env: { ...inherited, ...env } });
+  const child: ChildProcess = spawn(file, [...options, ...args], { cwd, env: { ...inherited, ...env } });
   const ended = new Promise<[number | null, string | null]>((resolve, reject) => {
     child.on("error", reject);
     child.on("close", (...end) => resolve(end));

@@ -37,8 +37,9 @@ export async function startGitLab({ latencyMs = 0, pages = "totals" as "totals" 
       const page = Number(query.get("page") ?? 1);
       const total = Math.max(1, Math.ceil(found.length / perPage));
       const next = page < total ? String(page + 1) : "";
-      query.set("page", next);
-      const link = `<http://elsewhere.invalid${path}?${query}>; rel="next", <http://elsewhere.invalid${path}?page=1>; rel="first"`;
+      const nextQuery = new URLSearchParams(query);
+      nextQuery.set("page", next);
+      const link = `<http://elsewhere.invalid${path}?${nextQuery}>; rel="next", <http://elsewhere.invalid${path}?page=1>; rel="first"`;
       const headersOf: Record<typeof pages, Record<string, string>> = {
         totals: { "x-total-pages": String(total), "x-next-page": next },
         next: { "x-next-page": next },

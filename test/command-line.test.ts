@@ -1,0 +1,419 @@
+import assert from "node:assert/strict";
+import { linkSync, mkdirSync, readdirSync, readFileSync, symlinkSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { describe, test } from "node:test";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { failed, history, openAlert, passed } from "./builders.ts";
+import { type CleanUp, makeCleanUp } from "./clean-up.ts";
+import { makeFolder, RUNTIME, run, SCRIPT, start } from "./run.ts";
+import { type GitLabJob, JOB_TOKEN, TOKEN } from "./servers/gitlab.ts";
+import { answerJson, answerWith, type Fault } from "./servers/http.ts";
+import { s3Error } from "./servers/s3.ts";
+import { SLACK_TOKEN } from "./servers/slack.ts";
+import { KEY, startStandIns } from "./stand-ins.ts";
+
+type Variables = Record<string, string | undefined>;
+
+/** The stand-ins with a stored document, and a way to run the script for pipelines. */
+async function startScene(cleanUp: CleanUp, document?: object) {
+  const standIns = await startStandIns();
+  cleanUp(standIns.close);
+  if (document) standIns.s3.objects.set(KEY, Buffer.from(JSON.stringify(document)));
+  const variables = { ...standIns.env, CI_DEFAULT_BRANCH: "main", CI_COMMIT_BRANCH: "main" };
+  return {
+    ...standIns,
+    stored: () => standIns.s3.objects.get(KEY)?.toString() ?? "",
+    runPipeline: (id: number, jobs: GitLabJob[], args: string[] = [], changes: Variables = {}) => {
+      standIns.gitlab.pipelines.set(id, jobs);
+      return run(args, { ...variables, CI_PIPELINE_ID: String(id), ...changes });
+    },
+  };
+}
+
+function makeTestFolder(cleanUp: CleanUp, files: Record<string, unknown> = {}) {
+  const folder = makeFolder(files);
+  cleanUp(folder.remove);
+  return folder.path;
+}
+
+const methodsOf = ({ requests }: { requests: { method: string }[] }) => requests.map(({ method }) => method);
+
+describe("a run", { concurrency: 2 }, () => {
+  const cleanUp = makeCleanUp();
+  test("tells of the third failure in a row once, whatever pipeline comes next", { timeout: 60_000 }, async () => {
+    const { runPipeline, slack, stored } = await startScene(cleanUp);
+    const pipelines: [id: number, jobs: GitLabJob[]][] = [
+      [1001, [failed("unit tests", { id: 11 }), passed("lint")]],
+      [1002, [failed("unit tests", { id: 12 }), passed("lint")]],
+      [1000, [failed("unit tests", { id: 10 }), passed("lint")]],
+      [1003, [failed("unit tests", { id: 13 }), passed("lint")]],
+      [1003, [failed("unit tests", { id: 13 }), passed("lint")]],
+      [1004, [failed("unit tests", { id: 14 }), passed("lint")]],
+    ];
+    const outcomes: unknown[] = [];
+    for (const [id, jobs] of pipelines) {
+      const { code, stdout } = await runPipeline(id, jobs, ["--json"]);
+      const { outcome, stored_pipeline_id, reached, messages } = JSON.parse(stdout);
+      outcomes.push([id, code, outcome, stored_pipeline_id, reached.consecutive, messages.length]);
+    }
+    assert.deepEqual(outcomes, [
+      [1001, 0, "counted", 0, {}, 0],
+      [1002, 0, "counted", 1001, {}, 0],
+      [1000, 0, "out-of-order", 1002, {}, 0],
+      [1003, 0, "counted", 1002, { "unit tests": [11, 12, 13] }, 1],
+      [1003, 0, "already-counted", 1003, {}, 0],
+      [1004, 0, "counted", 1003, {}, 0],
+    ]);
+    assert.deepEqual(
+      slack.messages.map(({ channel }) => channel),
+      ["#ci"],
+    );
+    const { pipeline_id, jobs, pending_alerts } = JSON.parse(stored());
+    assert.equal(pipeline_id, 1004);
+    assert.deepEqual(Object.keys(jobs), ["unit tests"]);
+    assert.equal(jobs["unit tests"].consecutive_failures, 4);
+    assert.equal(pending_alerts, undefined);
+  });
+
+  test("prints one JSON object on stdout with --json, and the table on stderr", async () => {
+    const { runPipeline, slack } = await startScene(cleanUp, {
+      pipeline_id: 1004,
+      jobs: { "unit tests": history("·✗✗"), lint: history("✗✗✗··", { alert: openAlert("consecutive") }) },
+    });
+    const { code, stdout, stderr } = await runPipeline(
+      1005,
+      [failed("unit tests", { id: 113 }), passed("lint")],
+      ["--json"],
+    );
+    assert.equal(code, 0);
+    assert.equal(stdout.trimEnd().split("\n").length, 1);
+    assert.deepEqual(JSON.parse(stdout), {
+      outcome: "counted",
+      pipeline_id: 1005,
+      stored_pipeline_id: 1004,
+      reached: { consecutive: { "unit tests": [102, 103, 113] }, cumulative: {}, recovered: ["lint"] },
+      messages: [{ channel: "#ci", text: slack.messages[0]?.text, delivered: true }],
+    });
+    assert.match(stderr, /^unit tests +·✗✗✗ +3\/3 +3\/5 +consecutive → #ci$/m);
+    assert.match(stderr, /^lint +✗✗✗··· +0\/3 +3\/5 +recovered → #ci$/m);
+  });
+
+  test("prints the table on stdout, worst first, and nothing on stderr", async () => {
+    const { runPipeline } = await startScene(cleanUp, {
+      pipeline_id: 1004,
+      jobs: { lint: history("✗·"), "unit tests": history("·✗") },
+    });
+    const { stdout, stderr } = await runPipeline(1005, [failed("unit tests"), passed("lint")]);
+    assert.match(stdout, /^unit tests +·✗✗ +2\/3 +2\/5\nlint +✗·· +0\/3 +1\/5$/m);
+    assert.equal(stderr, "");
+  });
+
+  const MANY = [
+    ...Array.from({ length: 1_194 }, (_, i) => passed(`build ${i + 1}`)),
+    ...Array.from({ length: 6 }, (_, i) => failed(`test ${i + 1}`)),
+  ];
+
+  test("makes three requests for 1,200 jobs, six of them failed, where none is tracked", async () => {
+    const { runPipeline, gitlab, s3, requests } = await startScene(cleanUp);
+    const { code, stderr } = await runPipeline(1005, MANY);
+    assert.deepEqual([code, stderr], [0, ""]);
+    assert.deepEqual(methodsOf(s3), ["GET", "PUT"]);
+    assert.deepEqual(
+      gitlab.requests.map(({ query }) => query.getAll("scope[]")),
+      [["failed"]],
+    );
+    assert.equal(requests().length, 3);
+  });
+
+  test("does not ask for the succeeded jobs where each tracked job is among the failed", async () => {
+    const { runPipeline, requests } = await startScene(cleanUp, {
+      pipeline_id: 1004,
+      jobs: { "test 1": history("✗"), "test 6": history("✗·") },
+    });
+    const { code } = await runPipeline(1005, MANY);
+    assert.equal(code, 0);
+    assert.equal(requests().length, 3);
+  });
+
+  test("asks for the pages of the succeeded jobs once where a tracked job is not among the failed", async () => {
+    const { runPipeline, gitlab, requests, stored } = await startScene(cleanUp, {
+      pipeline_id: 1004,
+      jobs: { "test 1": history("✗"), "build 1194": history("✗") },
+    });
+    const { code } = await runPipeline(1005, MANY);
+    assert.equal(code, 0);
+    const pages = gitlab.requests.filter(({ query }) => query.get("scope[]") === "success");
+    assert.deepEqual(
+      pages.map(({ query }) => Number(query.get("page"))).sort((a, b) => a - b),
+      Array.from({ length: 12 }, (_, i) => i + 1),
+    );
+    assert.equal(requests().length, 3 + 12);
+    assert.equal(JSON.parse(stored()).jobs["build 1194"].consecutive_failures, 0);
+  });
+
+  const OTHER_BRANCHES = [
+    { title: "another branch", changes: { CI_COMMIT_BRANCH: "feature" } },
+    { title: "a tag or a merge request", changes: { CI_COMMIT_BRANCH: undefined } },
+    { title: "an empty branch", changes: { CI_COMMIT_BRANCH: "" } },
+  ];
+  for (const { title, changes } of OTHER_BRANCHES) {
+    test(`asks and writes nothing in a pipeline of ${title}`, async () => {
+      const { runPipeline, requests } = await startScene(cleanUp);
+      const { code, stdout } = await runPipeline(1005, [failed("unit tests")], ["--json"], changes);
+      assert.equal(code, 0);
+      assert.deepEqual(JSON.parse(stdout), {
+        outcome: "not-default-branch",
+        pipeline_id: 1005,
+        stored_pipeline_id: null,
+        reached: { consecutive: {}, cumulative: {}, recovered: [] },
+        messages: [],
+      });
+      assert.deepEqual(requests(), []);
+    });
+  }
+
+  test("ends well on another branch that lacks the required variables", async () => {
+    const folder = makeTestFolder(cleanUp);
+    const { code, stdout, stderr } = await run([], { CI_DEFAULT_BRANCH: "main" }, folder);
+    assert.deepEqual([code, stderr], [0, ""]);
+    assert.match(stdout, /not a pipeline of the default branch, main/);
+    assert.deepEqual(readdirSync(folder), []);
+  });
+
+  test("sends and writes nothing with --dry-run, and says what it would", async () => {
+    const { runPipeline, s3, slack, stored } = await startScene(cleanUp, {
+      pipeline_id: 1004,
+      jobs: { "unit tests": history("·✗✗") },
+    });
+    const before = stored();
+    const { code, stdout } = await runPipeline(1005, [failed("unit tests"), failed("lint")], ["--dry-run"]);
+    assert.equal(code, 0);
+    assert.match(stdout, /Dry run: nothing is sent or written/);
+    assert.match(stdout, /Would send to #ci:\n.*unit tests/);
+    assert.match(stdout, /Would store.*\n( +.* → .*\n)* +unit tests: .+ → .*consecutive.*\n/);
+    assert.match(stdout, /Would store.*\n( +.* → .*\n)* +lint: not tracked → .+\n/);
+    assert.deepEqual(methodsOf(s3), ["GET"]);
+    assert.deepEqual(slack.requests, []);
+    assert.equal(stored(), before);
+  });
+
+  test("says with --dry-run --json that nothing is delivered", async () => {
+    const { runPipeline, requests } = await startScene(cleanUp, { pipeline_id: 1004, jobs: { lint: history("✗✗") } });
+    const { stdout } = await runPipeline(1005, [failed("lint", { id: 113 })], ["--dry-run", "--json"]);
+    const { outcome, reached, messages } = JSON.parse(stdout);
+    assert.deepEqual([outcome, reached.consecutive], ["counted", { lint: [101, 102, 113] }]);
+    assert.deepEqual(
+      messages.map(({ channel, delivered }: { channel: string; delivered: boolean }) => [channel, delivered]),
+      [["#ci", false]],
+    );
+    assert.deepEqual(new Set(requests().map(({ method }) => method)), new Set(["GET"]));
+  });
+});
+
+describe("a report", { concurrency: 2 }, () => {
+  const cleanUp = makeCleanUp();
+  const DOCUMENT = fileURLToPath(new URL("../fixtures/report/document.json", import.meta.url));
+
+  test("prints the table of the stored document, without a pipeline", async () => {
+    const { code, stdout, stderr } = await run(["report"], { JOB_EXECUTIONS_URL: DOCUMENT, CI_PIPELINE_ID: "" });
+    assert.deepEqual([code, stderr], [0, ""]);
+    assert.match(stdout, /123/);
+    assert.match(stdout, /^unit tests +·✗✗ +2\/3 +2\/5 +consecutive since 2026-11-22$/m);
+  });
+
+  test("prints one JSON object on stdout with --json", async () => {
+    const { code, stdout } = await run(["report", "--json"], { JOB_EXECUTIONS_URL: DOCUMENT });
+    assert.equal(code, 0);
+    assert.deepEqual(JSON.parse(stdout), {
+      pipeline_id: 123,
+      jobs: [{ name: "unit tests", consecutive_failures: 2, failures: 2, executions: 3 }],
+    });
+  });
+
+  test("reads only: one GET, also on another branch, and no alert that is still pending is sent", async () => {
+    const { runPipeline, requests } = await startScene(cleanUp, JSON.parse(readFileSync(DOCUMENT, "utf8")));
+    const { code, stdout } = await runPipeline(1005, [failed("unit tests")], ["report"], { CI_COMMIT_BRANCH: "topic" });
+    assert.equal(code, 0);
+    assert.match(stdout, /^unit tests /m);
+    assert.deepEqual(
+      requests().map(({ method, path }) => `${method} ${path}`),
+      [`GET /bucket/${KEY}`],
+    );
+  });
+
+  test("says so where nothing is stored, and stores nothing", async () => {
+    const folder = makeTestFolder(cleanUp);
+    const { code, stdout } = await run(["report"], {}, folder);
+    assert.equal(code, 0);
+    assert.match(stdout, /job_executions\.v2\.json.*\s+No job is tracked/);
+    assert.deepEqual(readdirSync(folder), []);
+  });
+});
+
+describe("the command line", { concurrency: 2 }, () => {
+  const cleanUp = makeCleanUp();
+  test("explains itself with --help, in any environment", async () => {
+    const { code, stdout, stderr } = await run(["--help"], {});
+    assert.deepEqual([code, stderr], [0, ""]);
+    assert.match(stdout, /^Usage: tsx check-failures\.ts /);
+    for (const word of ["report", "--dry-run", "--json", "--help"])
+      assert.match(stdout, new RegExp(`^ +${word} `, "m"));
+  });
+
+  for (const arg of ["--nope", "reprot"]) {
+    test(`refuses ${arg} with one line on stderr, and does nothing`, async () => {
+      const { runPipeline, requests } = await startScene(cleanUp);
+      const { code, stdout, stderr } = await runPipeline(1005, [failed("unit tests")], [arg]);
+      assert.deepEqual([code, stdout], [2, ""]);
+      assert.match(stderr, new RegExp(`^Error: .*${arg}.*\n$`));
+      assert.deepEqual(requests(), []);
+    });
+  }
+
+  test("prints a stack trace with DEBUG, and none without it", async () => {
+    const variables = { JOB_EXECUTIONS_URL: "document.json" };
+    const folder = makeTestFolder(cleanUp, { "document.json": "not JSON" });
+    const [quiet, debugged] = await Promise.all([
+      run(["report"], variables, folder),
+      run(["report"], { ...variables, DEBUG: "1" }, folder),
+    ]);
+    assert.deepEqual([quiet.code, debugged.code], [1, 1]);
+    assert.match(quiet.stderr, /^Error: document\.json is not JSON: .+\n$/);
+    assert.match(debugged.stderr, /Error: document\.json is not JSON: .+\n(.*\n)*?\s+at .+/);
+  });
+
+  test("works in a symlinked checkout, and through a link to the file", async () => {
+    const folder = makeTestFolder(cleanUp);
+    symlinkSync(dirname(SCRIPT), join(folder, "checkout"));
+    symlinkSync(SCRIPT, join(folder, "link.ts"));
+    for (const path of ["checkout/check-failures.ts", "link.ts"]) {
+      const { code, stdout } = await start(["--help"], {}, folder, [...RUNTIME, join(folder, path)]).result;
+      assert.equal(code, 0, path);
+      assert.match(stdout, /^Usage: /, path);
+    }
+  });
+
+  test("does not run where the file is imported", async () => {
+    const importing = `import * as script from ${JSON.stringify(pathToFileURL(SCRIPT).href)};
+console.log(Object.keys(script).includes("checkConsistentFailures"));`;
+    const folder = makeTestFolder(cleanUp, { "importing.mts": importing });
+    const { result } = start(["--help"], {}, folder, [...RUNTIME, join(folder, "importing.mts")]);
+    assert.deepEqual(await result, { code: 0, signal: null, stdout: "true\n", stderr: "" });
+  });
+});
+
+describe("a document in a local file", { concurrency: 2 }, () => {
+  const cleanUp = makeCleanUp();
+  const JOBS = [failed("unit tests", { id: 101 })];
+  const variables = { CI_PIPELINE_ID: "1005", CI_COMMIT_SHA: "0ddba11", PIPELINE_JOBS_FILE: "jobs.json" };
+  const read = (...path: string[]) => JSON.parse(readFileSync(join(...path), "utf8"));
+
+  test("is created where the default names it, in the working directory", async () => {
+    const folder = makeTestFolder(cleanUp, { "jobs.json": JOBS });
+    const { code } = await run([], variables, folder);
+    assert.equal(code, 0);
+    assert.deepEqual(readdirSync(folder).sort(), ["job_executions.v2.json", "jobs.json"]);
+    const { pipeline_id, jobs } = read(folder, "job_executions.v2.json");
+    assert.equal(pipeline_id, 1005);
+    assert.deepEqual(jobs["unit tests"].jobs_info, [{ id: 101, failing: true, commit: "0ddba11" }]);
+  });
+
+  test("is replaced as a whole, never written into, and leaves no temporary file", async () => {
+    const before = { pipeline_id: 1004, jobs: { "unit tests": history("✗") } };
+    const folder = makeTestFolder(cleanUp, { "document.json": before, "jobs.json": JOBS });
+    linkSync(join(folder, "document.json"), join(folder, "what it was.json"));
+    const { code } = await run([], { ...variables, JOB_EXECUTIONS_URL: "document.json" }, folder);
+    assert.equal(code, 0);
+    assert.deepEqual(readdirSync(folder).sort(), ["document.json", "jobs.json", "what it was.json"]);
+    assert.deepEqual(read(folder, "what it was.json"), before);
+    assert.equal(read(folder, "document.json").pipeline_id, 1005);
+  });
+
+  test("may be named by a file: URL", async () => {
+    const folder = makeTestFolder(cleanUp, { "jobs.json": JOBS });
+    mkdirSync(join(folder, "job executions"));
+    const path = join(folder, "job executions", "v2.json");
+    const { code } = await run([], { ...variables, JOB_EXECUTIONS_URL: pathToFileURL(path).href }, folder);
+    assert.equal(code, 0);
+    assert.equal(read(path).pipeline_id, 1005);
+  });
+
+  test("stays as it was, byte for byte, after an error", async () => {
+    const before = '{ "jobs": {}, "pipeline_id": 1004 }\n';
+    const folder = makeTestFolder(cleanUp, { "document.json": before, "jobs.json": "[{}]" });
+    const { code } = await run([], { ...variables, JOB_EXECUTIONS_URL: "document.json" }, folder);
+    assert.equal(code, 1);
+    assert.equal(readFileSync(join(folder, "document.json"), "utf8"), before);
+    assert.deepEqual(readdirSync(folder).sort(), ["document.json", "jobs.json"]);
+  });
+});
+
+describe("a secret", { concurrency: 2 }, () => {
+  const cleanUp = makeCleanUp();
+  const SESSION_TOKEN = "IQoJb3JpZ2luX2VjEH4aCXVzLW";
+  const SECRETS = [TOKEN, JOB_TOKEN, SLACK_TOKEN, SESSION_TOKEN, "T0/B0/stand-in-webhook"];
+  /** The parts of secrets, of eight characters each, that a text gives away. */
+  const leaksIn = (text: string) =>
+    SECRETS.flatMap((secret) => Array.from({ length: secret.length - 7 }, (_, i) => secret.slice(i, i + 8))).filter(
+      (part) => text.includes(part),
+    );
+
+  const ECHOES: { title: string; server: "s3" | "gitlab" | "slack"; answer: Fault["answer"]; isWebhook?: boolean }[] = [
+    {
+      title: "GitLab refuses",
+      server: "gitlab",
+      answer: (response, { headers }) =>
+        answerWith(401, `{"message": "${headers["private-token"]} is revoked"}`)(response),
+    },
+    {
+      title: "GitLab lists among the jobs",
+      server: "gitlab",
+      answer: (response, { headers }) =>
+        answerJson(response, [{ id: headers["private-token"], name: "a", status: "failed" }]),
+    },
+    {
+      title: "GitLab redirects with",
+      server: "gitlab",
+      answer: (response, { headers }) =>
+        answerWith(302, "", { location: `http://127.0.0.1:1/login?token=${headers["private-token"]}` })(response),
+    },
+    {
+      title: "Slack refuses",
+      server: "slack",
+      answer: (response, { headers }) => answerJson(response, { ok: false, error: `invalid ${headers.authorization}` }),
+    },
+    {
+      title: "the server of a webhook repeats",
+      server: "slack",
+      answer: (response, { path }) => answerWith(404, `Cannot POST ${path}`)(response),
+      isWebhook: true,
+    },
+    {
+      title: "the server of a webhook repeats where its answer is cut",
+      server: "slack",
+      answer: (response, { path }) => answerWith(403, `no_service ${".".repeat(65)} ${path}`)(response),
+      isWebhook: true,
+    },
+    {
+      title: "S3 refuses",
+      server: "s3",
+      answer: (response, { headers }) =>
+        s3Error(400, "InvalidToken", `The token ${headers["x-amz-security-token"]} is malformed`)(response),
+    },
+  ];
+  for (const { title, server, answer, isWebhook = false } of ECHOES) {
+    test(`that ${title} reaches neither the log nor the document`, async () => {
+      const scene = await startScene(cleanUp, { pipeline_id: 1004, jobs: { "unit tests": history("✗✗") } });
+      scene[server].faults.push({ times: 9, answer });
+      const webhook = { SLACK_WEBHOOK_URL: scene.slack.webhookUrl, SLACK_API_TOKEN: "", SLACK_CHANNEL: "" };
+      const { code, stdout, stderr } = await scene.runPipeline(1005, [failed("unit tests")], ["--json"], {
+        AWS_SESSION_TOKEN: SESSION_TOKEN,
+        CI_JOB_TOKEN: JOB_TOKEN,
+        DEBUG: "1",
+        ...(isWebhook && webhook),
+      });
+      assert.equal(code, 1);
+      assert.deepEqual(leaksIn(stdout + stderr + scene.stored()), [], stderr);
+    });
+  }
+});

@@ -1,0 +1,92 @@
+/** The runtimes under which the script promises to run: pinned, from the npm registry, and never a dependency. */
+import { execFile } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync } from "node:fs";
+import { mkdtemp, readdir, rename, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import process from "node:process";
+import { promisify } from "node:util";
+
+const NODE = `node-${process.platform}-${process.arch}`;
+const VERSIONS = { node: "24.21.0", deno: "2.9.6", bun: "1.4.5" };
+
+/** What a run reads and writes: a document in S3, a document in its working folder, or whatever a test asks for. */
+export type Store = "s3" | "local" | "any";
+
+export type Runtime = {
+  name: string;
+  /** The command that runs a script, with no more rights than it needs. */
+  command: (store: Store) => string[];
+  /** What it needs besides for a script with node_modules but no package.json beside it. */
+  lone: string[];
+  /** What makes it resolve imports by itself, where it can do that. */
+  withImports?: (imports: Record<string, string>) => string[];
+  /** The command that runs the files of a test suite. */
+  suite: string[];
+};
+
+const DENO_RIGHTS: Record<Store, string[]> = {
+  s3: ["--allow-net", "--allow-env", "--allow-sys=osRelease"],
+  local: ["--allow-net", "--allow-env", "--allow-read=.", "--allow-write=."],
+  any: ["--allow-net", "--allow-env", "--allow-sys=osRelease", "--allow-read", "--allow-write"],
+};
+
+/**
+ * Resolves to the runtimes with any of these words in their names, all of them if there are no words. Installs them
+ * first where that was not done before. Throws where one can't be installed or is not the pinned one.
+ */
+export async function installRuntimes(words: string[] = []): Promise<Runtime[]> {
+  const folder = await install([`${NODE}@${VERSIONS.node}`, `deno@${VERSIONS.deno}`, `bun@${VERSIONS.bun}`]);
+  // Of the optional packages with the programs, npm installs the one that fits the machine.
+  const only = async (scope: string) => join(folder, scope, (await readdir(join(folder, scope)))[0] ?? "");
+  const node = await verify(join(folder, NODE, "bin", "node"), VERSIONS.node);
+  const deno = await verify(join(await only("@deno"), "deno"), VERSIONS.deno);
+  const bun = await verify(join(await only("@oven"), "bin", "bun"), VERSIONS.bun);
+  const tsx = [process.execPath, "--import", import.meta.resolve("tsx")];
+  const test = ["--test", "--test-reporter=spec"];
+  const runtimes: Runtime[] = [
+    { name: `tsx on Node ${process.versions.node}`, command: () => tsx, lone: [], suite: [...tsx, ...test] },
+    { name: `Node ${VERSIONS.node}`, command: () => [node], lone: [], suite: [node, ...test] },
+    {
+      name: `Deno ${VERSIONS.deno}`,
+      command: (store) => [deno, "run", ...DENO_RIGHTS[store]],
+      lone: ["--node-modules-dir=manual"],
+      withImports: (imports) => [`--import-map=data:application/json,${JSON.stringify({ imports })}`],
+      suite: [deno, "test", "-A"],
+    },
+    { name: `Bun ${VERSIONS.bun}`, command: () => [bun], lone: [], suite: [bun, "test"] },
+  ];
+  const isNamed = ({ name }: Runtime) => words.some((word) => name.toLowerCase().includes(word.toLowerCase()));
+  const chosen = words.length > 0 ? runtimes.filter(isNamed) : runtimes;
+  if (chosen.length === 0) throw new Error(`No runtime is called ${words.join(" or ")}`);
+  return chosen;
+}
+
+const execute = promisify(execFile);
+
+/** Resolves to the node_modules with the packages, which a broken-off installation does not leave half filled. */
+async function install(packages: string[]): Promise<string> {
+  const hash = createHash("sha256").update(packages.join()).digest("hex").slice(0, 12);
+  const folder = join(tmpdir(), `check-failures-runtimes-${hash}`);
+  if (!existsSync(folder)) {
+    const unfinished = await mkdtemp(`${folder}-`);
+    await writeFile(join(unfinished, "package.json"), "{}");
+    try {
+      // Without their install scripts, which npm may forbid, and which do no more than copy the programs.
+      const options = ["--ignore-scripts", "--no-save", "--no-audit", "--no-fund", "--prefix", unfinished];
+      await execute("npm", ["install", ...options, ...packages], { cwd: unfinished });
+    } catch (error) {
+      await rm(unfinished, { recursive: true });
+      throw new Error(`Cannot install ${packages.join(", ")}: ${(error as Error).message}`, { cause: error });
+    }
+    await rename(unfinished, folder);
+  }
+  return join(folder, "node_modules");
+}
+
+async function verify(program: string, version: string): Promise<string> {
+  const { stdout } = await execute(program, ["--version"]);
+  if (!stdout.includes(version)) throw new Error(`Expected ${program} to be ${version}, but it is ${stdout}`);
+  return program;
+}

@@ -1,0 +1,340 @@
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { devNull } from "node:os";
+import process from "node:process";
+import { describe, test } from "node:test";
+import { promisify } from "node:util";
+import { failed, history, passed } from "./builders.ts";
+import { type CleanUp, makeCleanUp } from "./clean-up.ts";
+import { makeFolder, run } from "./run.ts";
+import { type Asked, answerWith, type Fault } from "./servers/http.ts";
+import { startMoto } from "./servers/moto.ts";
+import { accessDenied, etagOf, preconditionFailed, s3Error, startS3 } from "./servers/s3.ts";
+import { KEY } from "./stand-ins.ts";
+
+type Variables = Record<string, string | undefined>;
+
+const DOCUMENT = JSON.stringify({ pipeline_id: 1004, jobs: { "unit tests": history("✗") } });
+
+/** The variables of a run with its document at an endpoint, and none of the machine's own for AWS. */
+const s3Variables = (endpoint: string): Variables => ({
+  CI_PIPELINE_ID: "1005",
+  CI_COMMIT_SHA: "0ddba11",
+  PIPELINE_JOBS_FILE: "jobs.json",
+  JOB_EXECUTIONS_URL: `s3://bucket/${KEY}`,
+  AWS_ENDPOINT_URL_S3: endpoint,
+  AWS_REGION: "us-east-1",
+  AWS_ACCESS_KEY_ID: "stand-in",
+  AWS_SECRET_ACCESS_KEY: "stand-in-secret",
+  AWS_CONFIG_FILE: devNull,
+  AWS_SHARED_CREDENTIALS_FILE: devNull,
+  AWS_EC2_METADATA_DISABLED: "true",
+});
+
+type Scene = { stored?: string | undefined; key?: string; faults?: Fault[]; env?: Variables };
+
+/** Runs the script once for a pipeline with a failed job, with a document in the stand-in. */
+async function runOnce(cleanUp: CleanUp, { stored, key = KEY, faults = [], env = {} }: Scene) {
+  const s3 = await startS3();
+  cleanUp(s3.close);
+  if (stored !== undefined) s3.objects.set(key, Buffer.from(stored));
+  s3.faults.push(...faults);
+  const folder = makeFolder({ "jobs.json": [failed("unit tests", { id: 105 })] });
+  cleanUp(folder.remove);
+  const result = await run([], { ...s3Variables(s3.url), ...env }, folder.path);
+  const puts = s3.requests.filter(isPut);
+  return { ...result, s3, puts, stored: s3.objects.get(key)?.toString() };
+}
+
+const isGet = ({ method }: Asked) => method === "GET";
+const isPut = ({ method }: Asked) => method === "PUT";
+const always = (matches: Fault["matches"], answer: Fault["answer"]): Fault[] => [{ times: 99, matches, answer }];
+const once = (matches: Fault["matches"], answer: Fault["answer"]): Fault[] => [{ times: 1, matches, answer }];
+
+const html = (status: number) =>
+  answerWith(status, "<!DOCTYPE html>\n<html><body>A proxy's page</body></html>\n", { "content-type": "text/html" });
+const slowDown = s3Error(503, "SlowDown", "Please reduce your request rate.");
+
+describe("a document in S3", { concurrency: 2 }, () => {
+  const cleanUp = makeCleanUp();
+
+  test("is created where its key is missing, on the condition that it still is, and encrypted", async () => {
+    const { code, stderr, puts, stored } = await runOnce(cleanUp, {});
+    assert.deepEqual([code, stderr], [0, ""]);
+    assert.deepEqual(
+      puts.map(({ headers }) => [
+        headers["if-none-match"],
+        headers["if-match"],
+        headers["x-amz-server-side-encryption"],
+      ]),
+      [["*", undefined, "AES256"]],
+    );
+    assert.equal(JSON.parse(stored ?? "").jobs["unit tests"].consecutive_failures, 1);
+  });
+
+  test("is replaced on the condition that it is still the version that was read", async () => {
+    const { code, puts, stored } = await runOnce(cleanUp, { stored: DOCUMENT });
+    assert.equal(code, 0);
+    assert.deepEqual(
+      puts.map(({ headers }) => [headers["if-match"], headers["if-none-match"]]),
+      [[etagOf(DOCUMENT), undefined]],
+    );
+    assert.equal(JSON.parse(stored ?? "").jobs["unit tests"].consecutive_failures, 2);
+  });
+
+  for (const stored of [undefined, DOCUMENT]) {
+    test(`is ${stored ? "replaced" : "created"} without a condition with S3_CONDITIONAL_WRITES=off`, async () => {
+      const { code, puts } = await runOnce(cleanUp, { stored, env: { S3_CONDITIONAL_WRITES: "off" } });
+      assert.equal(code, 0);
+      assert.deepEqual(
+        puts.map(({ headers }) => [headers["if-match"], headers["if-none-match"]]),
+        [[undefined, undefined]],
+      );
+    });
+  }
+
+  for (const [S3_SSE, header] of [
+    ["none", undefined],
+    ["aws:kms", "aws:kms"],
+  ]) {
+    test(`is stored with ${header ?? "no"} encryption with S3_SSE=${S3_SSE}`, async () => {
+      const { code, puts } = await runOnce(cleanUp, { env: { S3_SSE } });
+      assert.equal(code, 0);
+      assert.deepEqual(
+        puts.map(({ headers }) => headers["x-amz-server-side-encryption"]),
+        [header],
+      );
+    });
+  }
+
+  for (const variable of ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]) {
+    test(`is addressed by its path at the endpoint of ${variable}`, async () => {
+      const server = await startS3();
+      cleanUp(server.close);
+      const { host, port } = new URL(server.url.replace("127.0.0.1", "localhost"));
+      const env = { ...s3Variables(""), [variable]: `http://${host}` };
+      const { code } = await run(["report"], env);
+      assert.equal(code, 0);
+      assert.deepEqual(
+        server.requests.map(({ path, headers }) => [path, headers.host]),
+        [[`/bucket/${KEY}`, `localhost:${port}`]],
+      );
+    });
+  }
+
+  test("may have a key with folders, spaces and letters of any kind", async () => {
+    const key = "ci/job executions/é 🔥+%2F?#.json";
+    const { code, stored } = await runOnce(cleanUp, {
+      stored: DOCUMENT,
+      key,
+      env: { JOB_EXECUTIONS_URL: `s3://bucket/${key}` },
+    });
+    assert.equal(code, 0);
+    assert.equal(JSON.parse(stored ?? "").pipeline_id, 1005);
+  });
+
+  test("is read and stored in spite of a store that is busy once", async () => {
+    const faults = [...once(isGet, slowDown), ...once(isPut, slowDown)];
+    const { code, s3, stored } = await runOnce(cleanUp, { stored: DOCUMENT, faults });
+    assert.equal(code, 0);
+    assert.deepEqual(
+      s3.requests.map(({ method }) => method),
+      ["GET", "GET", "PUT", "PUT"],
+    );
+    assert.equal(JSON.parse(stored ?? "").pipeline_id, 1005);
+  });
+
+  const truncated: Fault["answer"] = (response) => {
+    response.writeHead(200, { etag: etagOf(DOCUMENT), "content-length": DOCUMENT.length });
+    response.write(DOCUMENT.slice(0, 20), () => response.destroy());
+  };
+  const refusesEncryption = s3Error(
+    400,
+    "InvalidRequest",
+    "Server Side Encryption with AES256 over an insecure connection is not supported",
+  );
+  const FAILURES: (Scene & { title: string; says: RegExp })[] = [
+    {
+      title: "whose bucket is missing",
+      env: { JOB_EXECUTIONS_URL: `s3://nowhere/${KEY}` },
+      says: /404 NoSuchBucket.*; check JOB_EXECUTIONS_URL/,
+    },
+    {
+      title: "that may not be read",
+      faults: always(isGet, accessDenied),
+      says: /403 AccessDenied.*s3:ListBucket/,
+    },
+    { title: "that may not be written", faults: always(isPut, accessDenied), says: /403 AccessDenied.*s3:PutObject/ },
+    { title: "that a proxy says is not found", faults: always(isGet, html(404)), says: /answered 404.*proxy/ },
+    { title: "that a proxy says can't be uploaded", faults: always(isPut, html(404)), says: /answered 404.*proxy/ },
+    { title: "in the place of which a proxy has a page", faults: always(isGet, html(200)), says: /not JSON/ },
+    {
+      title: "whose upload a proxy answers with a page",
+      faults: always(isPut, html(200)),
+      says: /proxy/,
+    },
+    { title: "whose transfer breaks off", faults: always(isGet, truncated), says: /Cannot read/ },
+    { title: "that was cut", stored: DOCUMENT.slice(0, -20), says: /not JSON/ },
+    { title: "that is not UTF-8", faults: always(isGet, latin1), says: /UTF-8|utf-8|encod/ },
+    {
+      title: "in a store without conditional writes",
+      faults: always(
+        isPut,
+        s3Error(501, "NotImplemented", "A header you provided implies functionality that is not implemented"),
+      ),
+      says: /501 NotImplemented.*S3_CONDITIONAL_WRITES=off/,
+    },
+    {
+      title: "in a store that compares versions wrongly",
+      faults: always(isPut, preconditionFailed),
+      says: /S3_CONDITIONAL_WRITES=off/,
+    },
+    {
+      title: "in a store without encryption",
+      faults: always(isPut, refusesEncryption),
+      says: /400 InvalidRequest.*S3_SSE=none/,
+    },
+    { title: "in a store that stays busy", faults: always(isGet, slowDown), says: /503 SlowDown/ },
+    {
+      title: "in a bucket of another region",
+      faults: always(isGet, s3Error(301, "PermanentRedirect", "The bucket must be addressed using its own endpoint.")),
+      says: /301 PermanentRedirect.*AWS_REGION/,
+    },
+    {
+      title: "with an expired token",
+      faults: always(isGet, s3Error(400, "ExpiredToken", "The provided token has expired.")),
+      says: /400 ExpiredToken.*check the AWS credentials/,
+    },
+    {
+      title: "without credentials",
+      env: { AWS_ACCESS_KEY_ID: undefined, AWS_SECRET_ACCESS_KEY: undefined },
+      says: /credentials.*set AWS_ACCESS_KEY_ID/,
+    },
+    { title: "without a region", env: { AWS_REGION: undefined }, says: /Region.*set AWS_REGION/ },
+    {
+      title: "at an endpoint where nobody listens",
+      env: { AWS_ENDPOINT_URL_S3: "http://127.0.0.1:1" },
+      says: /at 127\.0\.0\.1:1: .*ECONNREFUSED.*AWS_ENDPOINT_URL_S3/,
+    },
+    {
+      title: "at an endpoint with two addresses where nobody listens",
+      env: { AWS_ENDPOINT_URL_S3: "http://localhost:1" },
+      says: /at localhost:1: .*ECONNREFUSED.*AWS_ENDPOINT_URL_S3/,
+    },
+  ];
+  for (const { title, says, ...scene } of FAILURES) {
+    test(`${title} is an error that names it, and stays as it was`, async () => {
+      const before = scene.stored ?? DOCUMENT;
+      const { code, stdout, stderr, stored } = await runOnce(cleanUp, { stored: before, ...scene });
+      assert.equal(code, 1, stdout + stderr);
+      assert.equal(stdout, "");
+      assert.match(stderr, /^Error: .*s3:\/\/(bucket|nowhere)\/job_executions\.v2\.json .*\n$/);
+      assert.match(stderr, says);
+      assert.equal(stored, before);
+    });
+  }
+
+  test("that is missing in a store that compares versions wrongly is an error as well", async () => {
+    const { code, stderr } = await runOnce(cleanUp, { faults: always(isPut, preconditionFailed) });
+    assert.equal(code, 1);
+    assert.match(stderr, /S3_CONDITIONAL_WRITES=off/);
+  });
+});
+
+function latin1(response: Parameters<Fault["answer"]>[0]) {
+  response.writeHead(200, { etag: '"latin1"' }).end(Buffer.from('{"jobs": {"é": 1}}', "latin1"));
+}
+
+// ── The stand-in and another implementation, held against what S3 is documented to do.
+
+type Ask = { method: string; path: string; headers?: Record<string, string>; body?: string };
+
+const OLD = '{"version": "old"}';
+const NEW = '{"version": "new"}';
+const put = (path: string, body: string, headers = {}): Ask => ({ method: "PUT", path, headers, body });
+const get = (path: string): Ask => ({ method: "GET", path });
+
+/** Requests, one after the other, and what each is answered: its status, and its error or body. */
+const CONFORMANCE: [title: string, asked: Ask[], answered: string[]][] = [
+  ["GET of a missing object", [get("bucket/missing")], ["404 NoSuchKey"]],
+  ["GET in a missing bucket", [get("nowhere/key")], ["404 NoSuchBucket"]],
+  ["PUT in a missing bucket", [put("nowhere/key", NEW)], ["404 NoSuchBucket"]],
+  [
+    "PUT without a condition",
+    [put("bucket/a", OLD), put("bucket/a", NEW), get("bucket/a")],
+    ["200 ", "200 ", `200 ${NEW}`],
+  ],
+  [
+    "PUT of what must not be there yet",
+    [put("bucket/b", OLD, { "if-none-match": "*" }), put("bucket/b", NEW, { "if-none-match": "*" }), get("bucket/b")],
+    ["200 ", "412 PreconditionFailed", `200 ${OLD}`],
+  ],
+  [
+    "PUT in place of the version that is there",
+    [put("bucket/c", OLD), put("bucket/c", NEW, { "if-match": etagOf(OLD) }), get("bucket/c")],
+    ["200 ", "200 ", `200 ${NEW}`],
+  ],
+  [
+    "PUT in place of another version",
+    [put("bucket/d", OLD), put("bucket/d", NEW, { "if-match": etagOf(NEW) }), get("bucket/d")],
+    ["200 ", "412 PreconditionFailed", `200 ${OLD}`],
+  ],
+  ["PUT in place of nothing", [put("bucket/e", NEW, { "if-match": etagOf(OLD) })], ["404 NoSuchKey"]],
+];
+
+async function answersOf(url: string, asked: Ask[]): Promise<string[]> {
+  // Signed in form only, which neither server checks.
+  const authorization =
+    "AWS4-HMAC-SHA256 Credential=stand-in/20261123/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0";
+  const answers: string[] = [];
+  for (const { method, path, headers, body } of asked) {
+    const init = { method, headers: { authorization, ...headers }, ...(body !== undefined && { body }) };
+    const response = await fetch(`${url}/${path}`, init);
+    const text = await response.text();
+    answers.push(`${response.status} ${/<Code>(.*)<\/Code>/.exec(text)?.[1] ?? text}`);
+  }
+  return answers;
+}
+
+for (const [server, startServer] of [
+  ["the stand-in", startS3],
+  ["moto_server", startMoto],
+] as const) {
+  test(`${server} answers as S3 does`, async (t) => {
+    const s3 = await startServer({ bucket: "bucket" });
+    if (!s3) return t.skip("moto_server is not installed");
+    t.after(s3.close);
+    for (const [title, asked, answered] of CONFORMANCE)
+      assert.deepEqual(await answersOf(s3.url, asked), answered, title);
+  });
+}
+
+test("several runs against moto_server leave a document that the aws client reads", async (t) => {
+  const moto = await startMoto({ bucket: "bucket" });
+  if (!moto) return t.skip("moto_server is not installed");
+  t.after(moto.close);
+  const folder = makeFolder({
+    "failed.json": [failed("unit tests", { id: 105 })],
+    "passed.json": [passed("unit tests")],
+  });
+  t.after(folder.remove);
+  const variables = s3Variables(moto.url);
+  for (const [id, file] of [
+    ["1005", "failed.json"],
+    ["1004", "failed.json"],
+    ["1006", "passed.json"],
+  ]) {
+    const { code, stderr } = await run([], { ...variables, CI_PIPELINE_ID: id, PIPELINE_JOBS_FILE: file }, folder.path);
+    assert.deepEqual([code, stderr], [0, ""]);
+  }
+  const args = ["--endpoint-url", moto.url, "s3", "cp", `s3://bucket/${KEY}`, "-"];
+  const read = promisify(execFile)("aws", args, { env: { PATH: process.env.PATH, ...variables } });
+  const copy = await read.catch((error) => (error.code === "ENOENT" ? undefined : Promise.reject(error)));
+  if (!copy) return t.skip("aws is not installed");
+  const { pipeline_id, jobs } = JSON.parse(copy.stdout);
+  assert.equal(pipeline_id, 1006);
+  assert.deepEqual(jobs["unit tests"].jobs_info, [
+    { id: 105, failing: true, commit: "0ddba11" },
+    { id: null, failing: false, commit: "0ddba11" },
+  ]);
+});

@@ -1,0 +1,383 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import fc from "fast-check";
+import {
+  createInitialJobExecutions,
+  type JobExecutions,
+  type PipelineJob,
+  retrieveJobExecutions,
+  type TrackedJob,
+  updateStatistics,
+  uploadJobExecutions,
+} from "../check-failures.ts";
+import {
+  documentOf,
+  environment,
+  failed,
+  history,
+  makeEdges,
+  memoryStore,
+  NOW,
+  openAlert,
+  passed,
+  pipelineJob,
+  stripOf,
+} from "./builders.ts";
+import { formatDocument } from "./scenarios.ts";
+
+type Variables = Parameters<typeof environment>[0];
+
+/** What one pipeline makes of the document. */
+const update = (document: JobExecutions, ran: PipelineJob[], variables: Variables = {}, now = NOW) =>
+  updateStatistics(document, ran, environment(variables), now);
+
+/** What a pipeline in which it failed, or passed, makes of a job. */
+function updateJob(job: TrackedJob, ran: PipelineJob, variables: Variables = {}) {
+  const { document, reached, alerts } = update(documentOf([ran.name, job]), [ran], variables);
+  const kinds = [
+    ...(["consecutive", "cumulative"] as const).filter((kind) => reached[kind].has(ran.name)),
+    ...reached.recovered.map(() => "recovered"),
+  ];
+  return { job: document.jobs.get(ran.name), kinds, told: alerts.map((alert) => alert.kind), reached, alerts };
+}
+
+const isDropped = (job: TrackedJob, now: Date, variables: Variables = {}) =>
+  !update(documentOf(["a", job]), [], variables, now).document.jobs.has("a");
+
+const textOf = async (document: JobExecutions) => {
+  const { store, stored } = memoryStore();
+  await uploadJobExecutions(document, undefined, makeEdges({ store }).edges);
+  return formatDocument(stored.text ?? "null");
+};
+
+describe("updateStatistics() thresholds", () => {
+  test("consecutive is reached at the threshold, neither before nor after it", () => {
+    const kindsAfter = (strip: string) => updateJob(history(strip), failed("a")).kinds;
+    assert.deepEqual(["✗", "✗✗", "✗✗✗"].map(kindsAfter), [[], ["consecutive"], []]);
+  });
+
+  test("cumulative is reached at the threshold, neither before nor after it", () => {
+    const kindsAfter = (strip: string) => updateJob(history(strip), failed("a")).kinds;
+    assert.deepEqual(["✗·✗·✗·", "✗·✗·✗·✗·", "✗✗·✗·✗✗·"].map(kindsAfter), [[], ["cumulative"], []]);
+  });
+
+  test("cumulative counts what is left in the window after this execution", () => {
+    assert.deepEqual(updateJob(history("✗✗·✗·✗···✗"), failed("a")).kinds, ["cumulative"]);
+    assert.deepEqual(updateJob(history("✗·✗·✗····✗"), failed("a")).kinds, []);
+  });
+
+  test("a job that passed reaches neither, even if its window comes to hold as many failures", () => {
+    assert.deepEqual(updateJob(history("✗✗✗✗✗✗····"), passed("a")).kinds, []);
+  });
+
+  test("a job that did not run reaches nothing", () => {
+    assert.deepEqual(updateJob(history("✗✗✗"), pipelineJob("a", "skipped")).kinds, []);
+    assert.deepEqual(updateJob(history("✗·✗·✗·✗·✗"), pipelineJob("a", "skipped")).kinds, []);
+  });
+
+  test("what reached a threshold comes with the ids of all failing executions of its window", () => {
+    const { reached } = updateJob(history("✗·✗✗"), failed("a", { id: 200 }));
+    assert.deepEqual(reached.consecutive, new Map([["a", [101, 103, 104, 200]]]));
+  });
+
+  test("both reached at once is told as consecutive, once", () => {
+    const { kinds, told, job } = updateJob(history("✗·✗·✗✗"), failed("a"));
+    assert.deepEqual(kinds, ["consecutive", "cumulative"]);
+    assert.deepEqual(told, ["consecutive"]);
+    assert.equal(job?.alert?.kind, "consecutive");
+  });
+
+  test("thresholds of one alert at the first failure", () => {
+    const { told } = updateJob(history(""), failed("a"), { CONSECUTIVE_THRESHOLD: "1", CUMULATIVE_THRESHOLD: "1" });
+    assert.deepEqual(told, ["consecutive"]);
+  });
+});
+
+describe("updateStatistics() alerts", () => {
+  test("a reached threshold opens the alert of the job", () => {
+    const { job } = updateJob(history("✗✗"), failed("a"), { CI_PIPELINE_ID: "1005" });
+    assert.deepEqual(job?.alert, { kind: "consecutive", pipeline_id: 1005, at: "2026-11-23T10:00:00.000Z" });
+  });
+
+  test("an open cumulative alert becomes consecutive and stays open since when it was", () => {
+    const { told, job } = updateJob(history("✗·✗·✗·✗✗", { alert: openAlert("cumulative") }), failed("a"));
+    assert.deepEqual(told, ["consecutive"]);
+    assert.deepEqual(job?.alert, openAlert("consecutive"));
+  });
+
+  test("an open consecutive alert is not told of again, whatever it reaches", () => {
+    const open = { alert: openAlert("consecutive") };
+    assert.deepEqual(updateJob(history("✗✗✗·✗✗", open), failed("a")).told, []);
+    const cumulative = updateJob(history("✗✗✗·✗·", open), failed("a"));
+    assert.deepEqual([cumulative.kinds, cumulative.told, cumulative.job?.alert], [["cumulative"], [], open.alert]);
+  });
+
+  test("a job recovers when it passed as often as RECOVERY_THRESHOLD says", () => {
+    const open = { alert: openAlert("consecutive") };
+    assert.deepEqual(updateJob(history("✗✗✗·", open), passed("a")).kinds, []);
+    const { kinds, alerts, job } = updateJob(history("✗✗✗··", open), passed("a"));
+    assert.deepEqual(kinds, ["recovered"]);
+    assert.deepEqual(
+      alerts.map(({ kind, openedAt }) => ({ kind, openedAt })),
+      [{ kind: "recovered", openedAt: open.alert.at }],
+    );
+    assert.equal(job?.alert, undefined);
+  });
+
+  test("a job that had passed more often when RECOVERY_THRESHOLD was lowered recovers with its next pass", () => {
+    const job = history("✗✗✗····", { alert: openAlert("consecutive") });
+    const lowered = { RECOVERY_THRESHOLD: "2" };
+    assert.deepEqual(updateJob(job, passed("a"), lowered).told, ["recovered"]);
+    assert.deepEqual(updateJob(job, pipelineJob("a", "skipped"), lowered).told, []);
+    assert.deepEqual(updateJob(job, failed("a"), lowered).told, []);
+  });
+
+  test("a job without an open alert never recovers", () => {
+    assert.deepEqual(updateJob(history("✗✗··"), passed("a")).kinds, []);
+  });
+});
+
+describe("updateStatistics() document", () => {
+  test("counts a failure, with the id of the job and the commit of the pipeline", () => {
+    const { job } = updateJob(history("·✗"), failed("a", { id: 200 }), { CI_COMMIT_SHA: "abcdef42" });
+    assert.equal(job?.consecutive_failures, 2);
+    assert.deepEqual(job?.jobs_info.at(-1), { id: 200, failing: true, commit: "abcdef42" });
+  });
+
+  test("counts a pass, with the commit of the pipeline", () => {
+    const { job } = updateJob(history("✗✗"), passed("a", { id: 200 }), { CI_COMMIT_SHA: "abcdef42" });
+    assert.equal(job?.consecutive_failures, 0);
+    assert.deepEqual(job?.jobs_info.at(-1), { id: null, failing: false, commit: "abcdef42" });
+  });
+
+  test("a job that passes and is not tracked stays untracked", () => {
+    assert.equal(update(documentOf(), [passed("a")]).document.jobs.size, 0);
+  });
+
+  test("a status that GitLab may invent counts as not run", () => {
+    const ran = [pipelineJob("a", "waiting_for_moonrise")];
+    const document = documentOf(["a", history("✗✗")]);
+    assert.equal(stripOf(update(document, ran).document.jobs.get("a")), "✗✗");
+    assert.equal(stripOf(update(document, ran, { NOT_RUN_JOBS: "pass" }).document.jobs.get("a")), "✗✗·");
+  });
+
+  test("the window keeps the last CUMULATIVE_LENGTH executions, also of a document with longer ones", () => {
+    const job = history("✗·✗·✗·✗·✗·");
+    assert.equal(stripOf(updateJob(job, failed("a")).job), "·✗·✗·✗·✗·✗");
+    assert.equal(stripOf(updateJob(job, failed("a"), { CUMULATIVE_LENGTH: "5" }).job), "✗·✗·✗");
+  });
+
+  test("failures in a row count on where the window has long forgotten the first of them", () => {
+    const { job } = updateJob(history("✗✗✗✗✗✗✗✗✗✗", { consecutive_failures: 40 }), failed("a"));
+    assert.deepEqual([job?.consecutive_failures, stripOf(job)], [41, "✗✗✗✗✗✗✗✗✗✗"]);
+  });
+
+  test("a window of passes alone is dropped when it is full, unless its alert is open", () => {
+    const closed = history("·".repeat(10));
+    assert.equal(isDropped(closed, NOW), true);
+    assert.equal(isDropped(history("·".repeat(9)), NOW), false);
+    assert.equal(isDropped({ ...closed, alert: openAlert("cumulative") }, NOW), false);
+    assert.equal(isDropped(closed, NOW, { CUMULATIVE_LENGTH: "11" }), false);
+  });
+
+  test("a job that did not run for longer than EXPIRE_AFTER_DAYS is dropped, even if its alert is open", () => {
+    const job = history("✗✗✗", { last_run: "2026-11-20T10:00:00Z", alert: openAlert("consecutive") });
+    const variables = { EXPIRE_AFTER_DAYS: "3" };
+    assert.equal(isDropped(job, new Date("2026-11-23T10:00:00Z"), variables), false);
+    assert.equal(isDropped(job, new Date("2026-11-23T10:00:01Z"), variables), true);
+    assert.equal(isDropped(job, new Date("2026-11-23T10:00:01Z"), { ...variables, NOT_RUN_JOBS: "pass" }), true);
+  });
+
+  test("the time of a job without last_run begins with this pipeline", () => {
+    const { document } = update(documentOf(["a", history("✗", { last_run: undefined })]), []);
+    assert.equal(document.jobs.get("a")?.last_run, "2026-11-23T10:00:00.000Z");
+  });
+
+  test("a job that ran has run now, one that did not has not", () => {
+    const jobs = ["failed", "success", "skipped"].map((name): [string, TrackedJob] => [name, history("✗")]);
+    const { document } = update(
+      documentOf(...jobs),
+      jobs.map(([name]) => pipelineJob(name, name)),
+      { NOT_RUN_JOBS: "pass" },
+    );
+    const now = "2026-11-23T10:00:00.000Z";
+    assert.deepEqual(
+      [...document.jobs.values()].map((job) => job.last_run),
+      [now, now, history("✗").last_run],
+    );
+  });
+
+  test("pending alerts are kept", () => {
+    const pending_alerts = [{ channel: "#ci", text: "x", claimed_at: "2026-11-23T09:00:00Z" }];
+    assert.deepEqual(update({ ...documentOf(), pending_alerts }, []).document.pending_alerts, pending_alerts);
+  });
+
+  test("changes nothing that it is given", async () => {
+    const open = { alert: openAlert("cumulative") };
+    const before = documentOf(
+      ["escalates", history("✗·✗✗", open)],
+      ["fails", history("·✗✗✗✗✗✗✗✗✗")],
+      ["recovers", history("✗··", open)],
+      ["did not run", history("✗", { last_run: undefined })],
+      ["is dropped", history("·".repeat(10))],
+    );
+    const ran = [failed("escalates"), failed("fails"), passed("recovers"), failed("is new")];
+    const text = await textOf(before);
+    const { document } = update(deepFreeze(before), deepFreeze(ran));
+    assert.equal(await textOf(before), text);
+    assert.notEqual(await textOf(document), text);
+  });
+});
+
+/** Freezes a value and all that it holds; a Map, which can't be frozen, throws when it is changed. */
+function deepFreeze<T>(value: T): T {
+  if (value instanceof Map) {
+    value.forEach(deepFreeze);
+    const refuse = () => {
+      throw new TypeError("This map must not be changed");
+    };
+    return Object.freeze(Object.assign(value, { set: refuse, delete: refuse, clear: refuse }));
+  }
+  if (typeof value !== "object" || value === null) return value;
+  Object.values(value).forEach(deepFreeze);
+  return Object.freeze(value);
+}
+
+const NAMES = ["a", "b", "__proto__"];
+const anOutcome = fc.constantFrom("failed", "failed", "success", "skipped", "allowed", "absent");
+const somePipelines = fc.array(fc.tuple(...NAMES.map(() => anOutcome)), { minLength: 1, maxLength: 60 });
+const someVariables = fc
+  .record({
+    CONSECUTIVE_THRESHOLD: fc.integer({ min: 1, max: 6 }),
+    CUMULATIVE_LENGTH: fc.integer({ min: 1, max: 12 }),
+    CUMULATIVE_THRESHOLD: fc.integer({ min: 1, max: 6 }),
+    RECOVERY_THRESHOLD: fc.integer({ min: 1, max: 4 }),
+    NOT_RUN_JOBS: fc.constantFrom("keep", "pass"),
+  })
+  .filter((set) => Math.max(set.CUMULATIVE_THRESHOLD, set.RECOVERY_THRESHOLD) <= set.CUMULATIVE_LENGTH)
+  .map((set) => Object.fromEntries(Object.entries(set).map(([variable, value]) => [variable, `${value}`])));
+
+/** The jobs of a pipeline in which the n-th of NAMES had the n-th outcome. */
+const jobsOf = (outcomes: string[], pipeline: number) =>
+  outcomes
+    .map((outcome, i) => ({ outcome, job: { id: pipeline * 10 + i, name: NAMES[i] ?? "" } }))
+    .filter(({ outcome }) => outcome !== "absent")
+    .map(({ outcome, job: { id, name } }) =>
+      outcome === "allowed" ? failed(name, { id, allow_failure: true }) : pipelineJob(name, outcome, { id }),
+    );
+
+/** The updates that pipelines make, one after the other. */
+function play(pipelines: string[][], variables: Variables) {
+  let document = createInitialJobExecutions();
+  return pipelines.map((outcomes, i) => {
+    const ran = jobsOf(outcomes, i + 1);
+    const result = update(document, ran, { ...variables, CI_PIPELINE_ID: `${i + 1}` });
+    document = result.document;
+    return result;
+  });
+}
+
+describe("updateStatistics() whatever happens", () => {
+  test("a window is never longer than CUMULATIVE_LENGTH, and ends with the failures in a row", () => {
+    fc.assert(
+      fc.property(somePipelines, someVariables, (pipelines, variables) => {
+        const { document } = play(pipelines, variables).at(-1) ?? { document: documentOf() };
+        for (const { consecutive_failures, jobs_info } of document.jobs.values()) {
+          const trailing = jobs_info.length - 1 - jobs_info.findLastIndex((execution) => !execution.failing);
+          assert.ok(jobs_info.length <= Number(variables.CUMULATIVE_LENGTH));
+          assert.equal(trailing, Math.min(consecutive_failures, jobs_info.length));
+        }
+      }),
+    );
+  });
+
+  test("the alerts of a job are told once each: opened, at most one escalation, recovered", () => {
+    const letters = { consecutive: "C", cumulative: "c", recovered: "r" };
+    fc.assert(
+      fc.property(somePipelines, someVariables, (pipelines, variables) => {
+        const alerts = play(pipelines, variables).flatMap((result) => result.alerts);
+        for (const name of NAMES) {
+          const told = alerts.filter((alert) => alert.name === name).map((alert) => letters[alert.kind]);
+          assert.match(told.join(""), /^((C|cC?)r)*(C|cC?)?$/);
+        }
+      }),
+    );
+  });
+
+  test("an alert is open exactly while it was told and has not recovered", () => {
+    fc.assert(
+      fc.property(somePipelines, someVariables, (pipelines, variables) => {
+        const updates = play(pipelines, variables);
+        const last = new Map(updates.flatMap(({ alerts }) => alerts.map(({ name, kind }) => [name, kind])));
+        const open = NAMES.map((name) => updates.at(-1)?.document.jobs.get(name)?.alert?.kind ?? "recovered");
+        assert.deepEqual(
+          open,
+          NAMES.map((name) => last.get(name) ?? "recovered"),
+        );
+      }),
+    );
+  });
+
+  test("the order in which jobs are listed or stored does not matter", () => {
+    const statuses = fc.array(fc.tuple(fc.constantFrom(...NAMES, "c", "d"), anOutcome), { maxLength: 12 });
+    const stored = documentOf(
+      ["a", history("✗✗")],
+      ["b", history("✗✗✗··", { alert: openAlert("consecutive") })],
+      ["__proto__", history("✗·✗·✗·✗·")],
+    );
+    const shuffled = statuses.chain((listed) => {
+      const ran = listed.map(([name, status], i) => pipelineJob(name, status, { id: i + 1 }));
+      return fc.tuple(fc.constant(ran), fc.shuffledSubarray(ran, { minLength: ran.length }));
+    });
+    const whole = async (document: JobExecutions, ran: PipelineJob[]) => {
+      const { document: after, reached } = update(document, ran);
+      const kinds = Object.values(reached).map((names) => [...names].sort((a, b) => (`${a}` < `${b}` ? -1 : 1)));
+      return { kinds, after: await textOf(after) };
+    };
+    const reversed = { ...stored, jobs: new Map([...stored.jobs].reverse()) };
+    return fc.assert(
+      fc.asyncProperty(shuffled, async ([ran, otherwise]) => {
+        assert.deepEqual(await whole(reversed, otherwise), await whole(stored, ran));
+      }),
+    );
+  });
+});
+
+describe("uploadJobExecutions() and retrieveJobExecutions()", () => {
+  // Without backslashes: where a key ends with one, the JSON.parse of V8 13 may take the next `"` in its place for one.
+  const aText = fc.string({ unit: "binary", maxLength: 255 }).filter((text) => !text.includes("\\"));
+  const aName = fc.oneof(
+    aText,
+    fc.constantFrom("__proto__", "constructor", "prototype", "toString", "pipeline_id", "1", "\u0000", '"', "a\\b c"),
+  );
+  const aValue = fc.oneof(aText, fc.integer(), fc.boolean(), fc.constant({ a: [null, { b: 0.1 }] }));
+  const unknownKeys = fc.dictionary(
+    aText.map((key) => `x-${key}`),
+    aValue,
+  );
+  const anExecution = fc.oneof(
+    fc.record({ id: fc.nat(), failing: fc.constant(true), commit: fc.constantFrom("abcdef42", null) }),
+    fc.constant({ id: null, failing: false }),
+  );
+  const aJob = fc
+    .tuple(unknownKeys, fc.record({ consecutive_failures: fc.nat(), jobs_info: fc.array(anExecution) }))
+    .map(([unknown, known]) => ({ ...unknown, ...known }));
+  const aDocument = fc
+    .tuple(unknownKeys, fc.nat(), fc.array(fc.tuple(aName, aJob), { maxLength: 5 }))
+    .map(([unknown, pipeline_id, jobs]) => ({ ...unknown, pipeline_id, jobs: Object.fromEntries(jobs) }));
+
+  test("keep every name and every key of a document", async () => {
+    await fc.assert(
+      fc.asyncProperty(aDocument, async (document) => {
+        const text = JSON.stringify(document);
+        const read = await retrieveJobExecutions(makeEdges({ store: memoryStore(text).store }).edges);
+        // As a map, because assert may take the job __proto__ for the prototype.
+        const parse = (json: string) => {
+          const { jobs, ...others } = JSON.parse(json);
+          return { others, jobs: new Map(Object.entries(jobs)) };
+        };
+        assert.deepEqual(parse(await textOf(read?.document ?? documentOf())), parse(text));
+      }),
+    );
+  });
+});

@@ -1,0 +1,163 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { formatTable, type Look, type Routes, type TrackedJob } from "../check-failures.ts";
+import { alertOf, documentOf, environment, history, openAlert } from "./builders.ts";
+
+const plain: Look = { columns: 80, paint: (_, text) => text };
+
+const format = (jobs: [name: string, job: TrackedJob][], { look = plain, routes = new Map() as Routes } = {}) =>
+  formatTable(documentOf(...jobs), environment(), look, routes);
+
+/** Texts with the cells that a terminal gives them. */
+const TEXTS: [text: string, cells: number][] = [
+  ["x", 1],
+  ["é", 1],
+  ["e\u0301", 1],
+  ["测试", 4],
+  ["テスト", 6],
+  ["한국", 4],
+  ["ｅ２ｅ", 6],
+  ["🧪", 2],
+  ["👩‍💻", 2],
+  ["🇩🇪", 2],
+];
+
+/** Sixty names, of 3 to 158 cells. */
+const NAMES = [1, 2, 5, 10, 17, 26].flatMap((times) =>
+  TEXTS.map(([text, cells], i): [name: string, cells: number] => [
+    `${i} ${text.repeat(times)}`,
+    `${i} `.length + cells * times,
+  ]),
+);
+
+describe("formatTable()", () => {
+  test("shows the tracked jobs, worst first", () => {
+    const table = format(
+      [
+        ["lint", history("✗·····")],
+        ["e2e: [chrome]", history("✗·✗·✗·✗·✗·", { alert: openAlert("cumulative", "2026-11-22T18:00:00Z") })],
+        ["unit tests", history("···✗✗✗", { alert: openAlert("consecutive") })],
+      ],
+      {
+        routes: new Map([
+          ["#ci", [alertOf("unit tests")]],
+          ["#shop", [alertOf("unit tests")]],
+        ]),
+      },
+    );
+    assert.equal(
+      table,
+      [
+        "job            executions  in a row   in 10  alert",
+        "unit tests         ···✗✗✗       3/3     3/5  consecutive → #ci, #shop",
+        "e2e: [chrome]  ✗·✗·✗·✗·✗·       0/3     5/5  cumulative since 2026-11-22",
+        "lint               ✗·····       0/3     1/5",
+      ].join("\n"),
+    );
+  });
+
+  test("puts failures in a row first, then failures in the window, then names", () => {
+    const table = format([
+      ["d", history("✗")],
+      ["c", history("✗")],
+      ["b", history("✗✗✗·")],
+      ["a", history("✗·✗✗")],
+      ["e", history("✗✗·✗")],
+    ]);
+    assert.deepEqual(
+      table.split("\n").map((line) => line.split(" ", 1)[0]),
+      ["job", "a", "e", "c", "d", "b"],
+    );
+  });
+
+  test("says what was told now, of what, and to whom", () => {
+    const jobs = ["broken", "recovered", "quiet"].map((name): [string, TrackedJob] => [name, history("✗")]);
+    const told = [alertOf("broken"), alertOf("recovered", { kind: "recovered" })];
+    const alertsIn = (routes: Routes) =>
+      format(jobs, { routes })
+        .split("\n")
+        .slice(1)
+        .map((line) => /1\/5 *(.*)$/.exec(line)?.[1]);
+    const routes: Routes = new Map([
+      ["#ci", told],
+      ["#shop", told.slice(0, 1)],
+    ]);
+    assert.deepEqual(alertsIn(routes), ["consecutive → #ci, #shop", "", "recovered → #ci"]);
+    assert.deepEqual(alertsIn(new Map([[null, told]])), ["consecutive, told now", "", "recovered, told now"]);
+  });
+
+  test("stays aligned and within 80 columns, with a line of its own for a name that leaves no room", () => {
+    const room = 80 - "  executions  in a row   in 10  alert".length;
+    const fitting = NAMES.filter(([, cells]) => cells <= room);
+    const tooLong = NAMES.filter(([, cells]) => cells > room);
+    const lines = format(NAMES.map(([name]) => [name, history("✗··")]))
+      .split("\n")
+      .slice(1);
+    const cellsOf = new Map(NAMES);
+    const rows = lines
+      .filter((line) => !cellsOf.has(line))
+      .map((line) => ({ line, name: line.replace(/ *✗·· {7}0\/3 {5}1\/5$/, "") }));
+
+    const namesIn = (names: [name: string, cells: number][]) => names.map(([name]) => name).sort();
+    assert.deepEqual(lines.filter((line) => cellsOf.has(line)).sort(), namesIn(tooLong));
+    assert.deepEqual(rows.flatMap(({ name }) => name || []).sort(), namesIn(fitting));
+    const widths = rows.map(({ line, name }) => (cellsOf.get(name) ?? 0) + line.length - name.length);
+    const widest = Math.max(...fitting.map(([, cells]) => cells));
+    assert.deepEqual([...new Set(widths)], [widest + "  executions  in a row   in 10".length]);
+  });
+
+  test("gives a name of 255 characters a line of its own", () => {
+    const name = "x".repeat(255);
+    assert.equal(
+      format([
+        [name, history("✗")],
+        ["lint", history("·")],
+      ]),
+      [
+        "job   executions  in a row   in 10  alert",
+        name,
+        "               ✗       1/3     1/5",
+        "lint           ·       0/3     0/5",
+      ].join("\n"),
+    );
+  });
+
+  test("widens the strip for a window that is longer", () => {
+    const [head, row] = format([["a", history("✗".repeat(14))]]).split("\n");
+    assert.equal(head, "job      executions  in a row   in 10  alert");
+    assert.equal(row, "a    ✗✗✗✗✗✗✗✗✗✗✗✗✗✗      14/3    14/5");
+  });
+
+  test("colours through paint alone", () => {
+    const look: Look = { columns: 80, paint: (style, text) => `{${style} ${text}}` };
+    const table = format(
+      [
+        ["a", history("·✗", { alert: openAlert("consecutive", "2026-11-22T18:00:00Z") })],
+        ["b", history("✗✗✗")],
+      ],
+      { look },
+    );
+    assert.equal(
+      table,
+      [
+        "{dim job  executions  in a row   in 10  alert}",
+        "b           {red ✗}{red ✗}{red ✗}  {red      3/3}  {dim    3/5}",
+        "{bold a}            {dim ·}{red ✗}  {dim      1/3}  {dim    1/5}  consecutive since 2026-11-22",
+      ].join("\n"),
+    );
+  });
+
+  test("keeps a name with control characters from moving the cursor", () => {
+    assert.doesNotMatch(format([["a\n\u001b[2Jb\r\u0085", history("✗")]]).replace("\n", ""), /\p{Cc}/u);
+  });
+
+  test("ends after 500 jobs and says how many more there are", () => {
+    const lines = format(Array.from({ length: 502 }, (_, i) => [`job ${i}`, history("✗")])).split("\n");
+    assert.equal(lines.length, 1 + 500 + 1);
+    assert.equal(lines.at(-1), "… and 2 more, which report --json lists");
+  });
+
+  test("says that nothing is tracked", () => {
+    assert.equal(format([]), "No job is tracked: none has failed lately.");
+  });
+});
