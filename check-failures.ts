@@ -145,6 +145,8 @@ const baseUrl = (example: string) =>
     v.transform((url) => url.replace(/\/+$/, "")),
   );
 
+const HISTORY_EXAMPLE = "https://ci.example.com/?job={job}";
+
 const Environment = v.object({
   // Required, as the default "" is valid for neither: a missing one reads like a wrong one.
   CI_PIPELINE_ID: v.optional(integer("a pipeline's id, a positive integer, e.g. 1005"), ""),
@@ -159,7 +161,7 @@ const Environment = v.object({
   PIPELINE_JOBS_FILE: anything,
   JOB_EXECUTIONS_URL: v.optional(
     matching(
-      /^(s3:\/\/[^/]+\/.+|file:.+|(?!s3:|[a-z][a-z0-9+.-]*:\/\/).+)$/i,
+      /^(s3:\/\/[^/]+\/.+|file:(\/\/)?\/[^/].*|(?!s3:|file:|[a-z][a-z0-9+.-]*:\/\/).+)$/i,
       "s3://bucket/key, a path or a file: URL, e.g. s3://ci-bucket/job_executions.v2.json",
     ),
     "job_executions.v2.json",
@@ -181,7 +183,7 @@ const Environment = v.object({
   JOB_OWNERS_FILE: anything,
   OWNER_CHANNELS_FILE: anything,
   JOB_HISTORY_URL: v.optional(
-    v.pipe(httpUrl("https://ci.example.com/?job={job}"), v.includes("{job}", "a URL with {job} in it")),
+    v.pipe(httpUrl(HISTORY_EXAMPLE), v.includes("{job}", `a URL with {job} in it, e.g. ${HISTORY_EXAMPLE}`)),
   ),
   DD_API_KEY: secret,
   DD_SITE: v.optional(matching(/^[a-z0-9.-]+(:\d+)?$/i, "a host name, e.g. datadoghq.com"), "datadoghq.com"),
@@ -361,34 +363,41 @@ function s3Store(env: Environment, Bucket: string, Key: string): Store {
       httpsAgent: { keepAlive: false },
     },
   });
-  const isConditional = env.S3_CONDITIONAL_WRITES === "on";
-  let refused: string | undefined; // the version that the last conflict was about
+  // The version that an upload named and that should be gone, and what to do where the store still holds it.
+  let doubted: { version: string | undefined; hint: string } | undefined;
 
+  const get = async (abortSignal: AbortSignal) => {
+    try {
+      const { Body, ETag = "" } = await client.send(new GetObjectCommand({ Bucket, Key }), { abortSignal });
+      return { text: decodeUtf8((await Body?.transformToByteArray()) ?? new Uint8Array()), version: ETag };
+    } catch (error) {
+      if ((error as Error).name === "NoSuchKey") return undefined; // by name: there may be two copies of the SDK
+      throw new Error(`Cannot read job executions from ${source}: ${explainS3Error(error, abortSignal)}`, {
+        cause: error,
+      });
+    }
+  };
   return {
     source,
     async read(signal) {
-      try {
-        const { Body, ETag = "" } = await client.send(new GetObjectCommand({ Bucket, Key }), { abortSignal: signal });
-        const text = decodeUtf8((await Body?.transformToByteArray()) ?? new Uint8Array());
-        if (ETag !== refused) return { text, version: ETag };
-      } catch (error) {
-        if ((error as Error).name === "NoSuchKey") return undefined; // by name: there may be two copies of the SDK
-        throw new Error(`Cannot read job executions from ${source}: ${explainS3Error(error, signal)}`, {
-          cause: error,
-        });
-      }
-      throw new Error(`${source} refused an upload that named the version it holds; set S3_CONDITIONAL_WRITES=off`);
+      const found = await get(signal);
+      if (!doubted || doubted.version !== found?.version) return found;
+      throw new Error(
+        `Cannot upload job executions to ${source}: it still holds what an upload replaced; ${doubted.hint}`,
+      );
     },
     async write(Body, version, signal) {
       const condition = version === undefined ? { IfNoneMatch: "*" } : { IfMatch: version };
       const command = new PutObjectCommand({
         ...{ Bucket, Key, Body, ContentType: "application/json" },
         ...(env.S3_SSE === "none" ? {} : { ServerSideEncryption: env.S3_SSE }),
-        ...(isConditional ? condition : {}),
+        ...(env.S3_CONDITIONAL_WRITES === "on" ? condition : {}),
       });
       try {
-        await client.send(command, { abortSignal: signal });
-        return { conflict: false };
+        const { ETag } = await client.send(command, { abortSignal: signal });
+        if (ETag) return { conflict: false };
+        doubted = { version, hint: "check AWS_ENDPOINT_URL_S3, and whether a proxy answered instead" };
+        return { conflict: true, mayBeOwn: true };
       } catch (error) {
         const { name, $metadata } = error as S3ServiceException;
         const { httpStatusCode: status, attempts = 1 } = $metadata ?? {};
@@ -396,7 +405,8 @@ function s3Store(env: Environment, Bucket: string, Key: string): Store {
           const reason = explainS3Error(error, signal);
           throw new Error(`Cannot upload job executions to ${source}: ${reason}`, { cause: error });
         }
-        refused = status === 412 ? version : undefined;
+        const hint = "it compares versions wrongly: set S3_CONDITIONAL_WRITES=off";
+        doubted = status === 412 ? { version, hint } : undefined;
         return { conflict: true, mayBeOwn: attempts > 1 };
       }
     },
@@ -546,7 +556,7 @@ async function request(
   let failure = "did not answer";
   for (let attempt = 1, waitMs = 0; attempt <= MAX_ATTEMPTS; attempt++) {
     try {
-      await sleep(waitMs, undefined, { signal });
+      await sleep(waitMs, undefined, { signal: AbortSignal.any([signal]) }); // which many may listen to
       waitMs = 500 * 2 ** attempt * Math.random();
       const response = await fetch(url, {
         ...init,
@@ -695,7 +705,7 @@ export function parseOwners(text: string, source: string): Owners["rules"] {
     if (/(^|[^\\])(\\\\)*\\\s*$/.test(line)) throw fail("Expected a character after the last backslash");
     if (owners.length === 0) throw fail(`Expected an owner after the pattern ${pattern}, e.g. @org/team or #channel`);
     if (owners.includes("#")) throw fail("Expected a channel's name after #; a comment needs a line of its own");
-    return { pattern: toRegExp(pattern), owners };
+    return { pattern: toRegExp(pattern), owners: [...new Set(owners)] };
   });
 }
 
@@ -922,7 +932,8 @@ export function openSender(env: Environment, print: (text: string) => void): Edg
     const message = { channel: channel ?? undefined, text, unfurl_links: false, unfurl_media: false };
     const init = post(message, token ? { authorization: `Bearer ${token}` } : {});
     const { status, body } = await request(peer, url, init, signal, isBusy);
-    if (status !== 200) throw new Error(withHint(`${peer} answered ${status} ${body.slice(0, 100)}`, SLACK_HINTS));
+    if (status !== 200)
+      throw new Error(withHint(`${peer} answered ${status} ${/^\w{1,40}$/.exec(body) ?? ""}`, SLACK_HINTS));
     const { ok, error } = webhook ? { ok: true } : parseJson(SlackAnswer, body, `The answer of ${peer}`);
     if (!ok) throw new Error(withHint(`${peer} answered ${error}`, SLACK_HINTS));
   };

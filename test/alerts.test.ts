@@ -332,7 +332,8 @@ describe("checkConsistentFailures() reads the titles of commits", () => {
     assert.deepEqual(asked(gitlab), []);
   });
 
-  test("and does without those that GitLab does not give, gives wrongly or never gives", async (t) => {
+  const patient = { timeout: 30_000 };
+  test("and does without those that GitLab does not give, gives wrongly or never gives", patient, async (t) => {
     const gitlab = await startGitLab();
     t.after(gitlab.close);
     gitlab.titles.set("c0ffee05", "Add a cart");

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { linkSync, mkdirSync, readdirSync, readFileSync, symlinkSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { describe, test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { failed, history, openAlert, passed } from "./builders.ts";
@@ -282,23 +282,21 @@ describe("the command line", { concurrency: 2 }, () => {
     assert.match(debugged.stderr, /Error: document\.json is not JSON: .+\n(.*\n)*?\s+at .+/);
   });
 
-  test("works in a symlinked checkout, and through a link to the file", async () => {
+  test("works in a symlinked checkout", async () => {
     const folder = makeTestFolder(cleanUp);
     symlinkSync(dirname(SCRIPT), join(folder, "checkout"));
-    symlinkSync(SCRIPT, join(folder, "link.ts"));
-    for (const path of ["checkout/check-failures.ts", "link.ts"]) {
-      const { code, stdout } = await start(["--help"], {}, folder, [...RUNTIME, join(folder, path)]).result;
-      assert.equal(code, 0, path);
-      assert.match(stdout, /^Usage: /, path);
-    }
+    const linked = join(folder, "checkout", basename(SCRIPT));
+    const { code, stdout } = await start(["--help"], {}, folder, [...RUNTIME, linked]).result;
+    assert.equal(code, 0);
+    assert.match(stdout, /^Usage: /);
   });
 
   test("does not run where the file is imported", async () => {
-    const importing = `import * as script from ${JSON.stringify(pathToFileURL(SCRIPT).href)};
-console.log(Object.keys(script).includes("checkConsistentFailures"));`;
-    const folder = makeTestFolder(cleanUp, { "importing.mts": importing });
-    const { result } = start(["--help"], {}, folder, [...RUNTIME, join(folder, "importing.mts")]);
-    assert.deepEqual(await result, { code: 0, signal: null, stdout: "true\n", stderr: "" });
+    const folder = makeTestFolder(cleanUp);
+    const importing = fileURLToPath(new URL("./importing.ts", import.meta.url));
+    const { code, stdout, stderr } = await start(["--help"], {}, folder, [...RUNTIME, importing]).result;
+    assert.deepEqual([code, stdout, stderr], [0, "imported\n", ""]);
+    assert.deepEqual(readdirSync(folder), []);
   });
 });
 

@@ -249,3 +249,19 @@ test("checkConsistentFailures() loses nothing and tells nothing twice, however r
     parameters,
   );
 });
+
+test("checkConsistentFailures() tells once, of two runs of a pipeline that start in the same millisecond", async () => {
+  const { world, start, drive } = createWorld(await serializeDocument(documentOf(["lint", history("✗✗")])));
+  const statuses = ["skipped", "failed", "skipped"];
+  const env = environment({ PIPELINE_JOBS_FILE: join(folder.path, statuses.join("-")) });
+  for (const _ of [1, 2]) start(env, NOW, jobsWith(statuses));
+
+  await drive([
+    { pick: 0, fate: "done" }, // both read
+    { pick: 1, fate: "done" },
+    { pick: 1, fate: "done" }, // the second one uploads
+    { pick: 0, fate: "echo" }, // the first one failed to, tried again, and can't know whose upload it meets
+  ]);
+
+  assert.equal(world.taken.length, 1);
+});

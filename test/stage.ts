@@ -33,9 +33,11 @@ export async function setStage(t: Scope, jobs = ["unit tests"]) {
     jobs.map((name) => failed(name)),
   );
 
+  const env = { ...standIns.env, CI_PIPELINE_ID: String(PIPELINE) };
   const launch = (variables: Record<string, string | undefined> = {}, args = ["--json"]) =>
-    start(args, { ...standIns.env, CI_PIPELINE_ID: String(PIPELINE), ...variables }, ".");
+    start(args, { ...env, ...variables }, ".");
   return {
+    env,
     s3,
     gitlab,
     slack,

@@ -1,76 +1,166 @@
 /** Whatever a peer does, a run ends: when its time is up at the latest, with an error that names the peer. */
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { checkConsistentFailures, openSender, type PendingAlert, type Store } from "../check-failures.ts";
+import { checkConsistentFailures, openSender } from "../check-failures.ts";
 import { documentOf, environment, failed, history, makeEdges, memoryStore } from "./builders.ts";
 import { makeFolder, RUNTIME, start } from "./run.ts";
-import { hang, startServer, trickle } from "./servers/http.ts";
-import { isUpload, type Scope, setStage } from "./stage.ts";
-import { startStandIns } from "./stand-ins.ts";
+import { type Fault, hang, startServer, trickle } from "./servers/http.ts";
+import { accessDenied } from "./servers/s3.ts";
+import { SLACK_TOKEN, startSlack } from "./servers/slack.ts";
+import { isUpload, PIPELINE, type Scope, setStage } from "./stage.ts";
 import { parseDocument, serializeDocument } from "./stored.ts";
 
 const SOON_MS = 300;
-const STOP_AFTER = fileURLToPath(new URL("./stop-after.ts", import.meta.url));
+const STOP_AFTER = [...RUNTIME, fileURLToPath(new URL("./stop-after.ts", import.meta.url))];
+const KILL_MS = 18_000; // less than the script waits for one answer
 
-/** Peers that never give a complete answer. A name below .invalid never resolves. */
-const peers: Record<string, (t: Scope) => Promise<string>> = {
-  hangs: (t) => startPeer(t, hang),
-  "answers a byte at a time": (t) => startPeer(t, trickle),
-  "has a name that does not resolve": async () => "http://name.invalid",
-};
+/** Ends a process that does not end by itself, so that the test fails instead of waiting for it. */
+async function endOf({ child, result }: ReturnType<typeof start>) {
+  const timer = setTimeout(() => child.kill("SIGKILL"), KILL_MS);
+  const { code, signal, stdout, stderr } = await result;
+  clearTimeout(timer);
+  return { end: code ?? signal, stdout, stderr };
+}
 
-async function startPeer(t: Scope, answer: typeof hang | typeof trickle): Promise<string> {
-  const server = await startServer((_, response) => answer(response));
+async function startPeer(t: Scope, answer: Fault["answer"]): Promise<string> {
+  const server = await startServer((asked, response) => answer(response, asked));
   t.after(server.close);
   return server.url;
 }
 
-const hostOf = (url: string) => new RegExp(new URL(url).host.replaceAll(".", "\\."));
+/** Peers that never give a complete answer. */
+const peers: { does: string; startPeerOf: (t: Scope) => Promise<string>; reason: RegExp }[] = [
+  { does: "hangs", startPeerOf: (t) => startPeer(t, hang), reason: /time/ },
+  { does: "answers a byte at a time", startPeerOf: (t) => startPeer(t, trickle), reason: /time/ },
+  { does: "has a name that does not resolve", startPeerOf: async () => "http://name.invalid", reason: /name\.invalid/ },
+];
 
-for (const [does, startPeerOf] of Object.entries(peers)) {
-  describe(`where a peer ${does}, a run ends when its time is up`, () => {
-    test("if that is GitLab", async (t) => {
+/** A pipeline whose job raises its alert, the store before it, and how to send that. */
+async function makeAlert(t: Scope, slackUrl: string, owners = "") {
+  const folder = makeFolder({ jobs: [failed("unit tests")], owners });
+  t.after(folder.remove);
+  const env = environment({
+    PIPELINE_JOBS_FILE: join(folder.path, "jobs"),
+    JOB_OWNERS_FILE: join(folder.path, "owners"),
+    SLACK_API_URL: `${slackUrl}/api`,
+    SLACK_API_TOKEN: SLACK_TOKEN,
+  });
+  const { store, stored } = memoryStore(await serializeDocument(documentOf(["unit tests", history("✗✗")])));
+  const { edges } = makeEdges({ store, send: openSender(env, () => {}), signal: AbortSignal.timeout(SOON_MS) });
+  return { env, edges, pending: async () => (await parseDocument(stored.text)).pending_alerts };
+}
+
+for (const { does, startPeerOf, reason } of peers) {
+  describe(`a run ends when its time is up, where a peer ${does}`, () => {
+    const names = (peer: string, url: string) => new RegExp(`${peer} at ${new URL(url).host.replaceAll(".", "\\.")}`);
+
+    test("that is GitLab", async (t) => {
       const url = await startPeerOf(t);
       const env = environment({
+        PIPELINE_JOBS_FILE: undefined,
         CI_API_V4_URL: `${url}/api/v4`,
         CI_PROJECT_ID: "4242",
         GITLAB_TOKEN: "glpat-1",
-        PIPELINE_JOBS_FILE: undefined,
       });
       const { edges } = makeEdges({ signal: AbortSignal.timeout(SOON_MS) });
 
-      await assert.rejects(checkConsistentFailures(env, edges), hostOf(url));
+      await assert.rejects(checkConsistentFailures(env, edges), ({ message }: Error) => {
+        assert.match(message, names("GitLab", url));
+        assert.match(message, reason);
+        return true;
+      });
     });
 
-    test("if that is Slack, whose message stays pending", async (t) => {
+    test("that is Slack, and the message stays pending", async (t) => {
       const url = await startPeerOf(t);
-      const folder = makeFolder({ jobs: [failed("unit tests")] });
-      t.after(folder.remove);
-      const env = environment({ SLACK_API_URL: `${url}/api`, PIPELINE_JOBS_FILE: `${folder.path}/jobs` });
-      const { store, stored } = memoryStore(await serializeDocument(documentOf(["unit tests", history("✗✗")])));
-      const { edges } = makeEdges({ store, send: openSender(env, () => {}), signal: AbortSignal.timeout(SOON_MS) });
+      const { env, edges, pending } = await makeAlert(t, url);
 
       const { outcome, errors } = await checkConsistentFailures(env, edges);
 
       assert.equal(outcome, "counted");
-      assert.match(`${errors}`, hostOf(url));
-      assert.equal((await parseDocument(stored.text)).pending_alerts.length, 1);
+      assert.match(errors.join(), names("Slack", url));
+      assert.match(errors.join(), reason);
+      assert.equal((await pending()).length, 1);
     });
 
-    test("if that is S3", async (t) => {
+    test("that is S3, and nothing keeps the process alive", async (t) => {
       const url = await startPeerOf(t);
-      const standIns = await startStandIns();
-      t.after(standIns.close);
-      const { code, signal, stdout } = await start(
-        [String(SOON_MS)],
-        { ...standIns.env, CI_PIPELINE_ID: "1005", AWS_ENDPOINT_URL_S3: url },
-        ".",
-        [...RUNTIME, STOP_AFTER],
-      ).result;
+      const { env } = await setStage(t);
 
-      assert.deepEqual({ code, signal }, { code: 0, signal: null });
-      assert.match(stdout, hostOf(url));
+      const { end, stdout } = await endOf(start([`${SOON_MS}`], { ...env, AWS_ENDPOINT_URL_S3: url }, ".", STOP_AFTER));
+
+      assert.equal(end, 0);
+      assert.match(JSON.parse(stdout).message, names("Cannot read job executions from s3://.*", url));
+      assert.match(stdout, reason);
     });
   });
 }
+
+test("a run ends when its time is up, where S3 hangs in the upload", async (t) => {
+  const { env, s3, slack } = await setStage(t);
+  s3.faults.push({ times: 9, matches: isUpload, answer: hang });
+
+  const { end, stdout } = await endOf(start([`${SOON_MS}`], env, ".", STOP_AFTER));
+
+  assert.equal(end, 0);
+  assert.match(JSON.parse(stdout).message, /^Cannot upload job executions to s3:\/\/.* at 127\.0\.0\.1:\d+: .*time/);
+  assert.equal(slack.requests.length, 0);
+});
+
+test("a run whose time is up still clears what Slack took", async (t) => {
+  const slack = await startSlack();
+  t.after(slack.close);
+  slack.faults.push({ times: 1, matches: ({ body }) => body.includes("#owners"), answer: hang });
+  const { env, edges, pending } = await makeAlert(t, slack.url, "unit* #owners");
+
+  const { messages, errors } = await checkConsistentFailures(env, edges);
+
+  assert.deepEqual(
+    messages.map(({ channel, delivered }) => [channel, delivered]),
+    [
+      ["#ci", true],
+      ["#owners", false],
+    ],
+  );
+  assert.deepEqual(
+    (await pending()).map(({ channel }) => channel),
+    ["#owners"],
+  );
+  assert.match(errors.join(), /^1 of 2 messages stay pending/);
+});
+
+describe("a process ends as soon as its outcome is known", () => {
+  test("where it is out of order, while GitLab still hangs", async (t) => {
+    const { gitlab, store, launch } = await setStage(t);
+    await store({ ...documentOf(), pipeline_id: PIPELINE + 1 });
+    gitlab.faults.push({ times: 9, answer: hang });
+
+    const { end, stdout } = await endOf(launch());
+
+    assert.equal(end, 0);
+    assert.equal(JSON.parse(stdout).outcome, "out-of-order");
+  });
+
+  test("where S3 denies it the document, while GitLab still hangs", async (t) => {
+    const { gitlab, s3, launch } = await setStage(t);
+    s3.faults.push({ times: 9, answer: accessDenied });
+    gitlab.faults.push({ times: 9, answer: hang });
+
+    const { end, stderr } = await endOf(launch());
+
+    assert.equal(end, 1);
+    assert.match(stderr, /^Error: Cannot read job executions from s3:.* 403/);
+  });
+
+  test("where all is told but the title of a commit, which GitLab keeps back", async (t) => {
+    const { gitlab, slack, launch } = await setStage(t);
+    gitlab.faults.push({ times: 9, matches: ({ path }) => path.includes("/commits/"), answer: hang });
+
+    const { end } = await endOf(launch());
+
+    assert.equal(end, 0);
+    assert.match(slack.messages[0]?.text ?? "", /unit tests failed 3 times in a row/);
+  });
+});
