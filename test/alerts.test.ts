@@ -173,6 +173,11 @@ describe("writeMessage() takes names and titles for data", () => {
     assert.ok(message.includes("“&lt;@U1&gt; &amp; &lt;!here&gt;”"));
   });
 
+  test("keeps an address in its link, whatever characters it has", () => {
+    const message = write([alertOf("a")], { JOB_HISTORY_URL: "https://ci.example.com/?q=<x|y>&job={job}" });
+    assert.ok(message.includes("🔴 <https://ci.example.com/?q=%3Cx%7Cy%3E&amp;job=a|a> failed"));
+  });
+
   test("replaces control characters and line breaks", () => {
     const message = write([alertOf("a\nb\u0007\u0085c\u2028d\u0000")], {}, [["c0ffee02", "one\r\n\r\ntwo"]]);
     assert.match(message, /^🔴 broken: a b c d {2}– /);

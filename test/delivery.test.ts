@@ -176,7 +176,7 @@ describe("a run of the script", () => {
   });
 
   test("says why a webhook refused its message, but not which webhook", async (t) => {
-    const { slack, run, stored } = await setStage(t);
+    const { s3, slack, run, stored } = await setStage(t);
     slack.faults.push({ times: 1, answer: answerWith(404, "no_service") });
 
     const { code, stdout, stderr } = await run({ ...NO_SLACK, SLACK_WEBHOOK_URL: slack.webhookUrl });
@@ -184,6 +184,7 @@ describe("a run of the script", () => {
     assert.equal(code, 1);
     assert.match(errorIn(stderr), /Slack's webhook answered 404 no_service.*SLACK_WEBHOOK_URL/);
     assert.doesNotMatch(stdout + stderr, /services\/T0/);
+    assert.equal(methodsOf(s3.requests), "GET PUT");
     assert.equal(stored().pending_alerts.length, 1);
   });
 
@@ -352,7 +353,6 @@ describe("sendNotification()", () => {
       not_in_channel: /invite the bot/,
       is_archived: /unarchive/,
       msg_too_long: /JOB_HISTORY_URL/,
-      fatal_error: /fatal_error/,
     };
     const errors = Object.keys(hints);
     const refusal = (error: string) => ({

@@ -93,6 +93,22 @@ describe("checkConsistentFailures() with GitLab", { concurrency: 2 }, () => {
     });
   }
 
+  test("asks for the further pages of succeeded jobs all at once", async () => {
+    const gitlab = await start([...BUILDS.map((name) => passed(name)), failed("unit tests")]);
+    const waiting: (() => void)[] = [];
+    gitlab.faults.push({
+      times: 2,
+      matches: ({ query }) => query.get("scope[]") === "success" && query.get("page") !== "1",
+      // No page is answered before each of them has been asked for.
+      answer: (response, { query }) => {
+        waiting.push(() => answerJson(response, [passed(`page ${query.get("page")}`)]));
+        if (waiting.length === 2) for (const answer of waiting) answer();
+      },
+    });
+    const { jobs } = await count(variablesOf(gitlab), { "page 2": "✗", "page 3": "✗" });
+    assert.deepEqual([jobs["page 2"].consecutive_failures, jobs["page 3"].consecutive_failures], [0, 0]);
+  });
+
   test("asks for a project by its path as one part of the URL", async () => {
     const gitlab = await start([]);
     const urls: unknown[] = [];
@@ -251,33 +267,45 @@ describe("a run that has nothing to count", { concurrency: 2 }, () => {
   const ANSWERS: [title: string, answer: Fault["answer"]][] = [
     ["is down", answerWith(502, "Bad Gateway")],
     ["refuses the token", answerWith(401)],
-    ["never answers", hang],
   ];
-  for (const [title, answer] of ANSWERS) {
-    for (const [outcome, stored] of [
-      ["out-of-order", 1006],
-      ["already-counted", 1005],
-    ] as const) {
+  const ORDERS = [
+    ["out-of-order", 1006],
+    ["already-counted", 1005],
+  ] as const;
+
+  /** Runs the script for pipeline 1005 with a GitLab that answers like this, and a document of a stored pipeline. */
+  async function runAfter(stored: number, answer: Fault["answer"]) {
+    const gitlab = await startGitLab();
+    cleanUp(gitlab.close);
+    gitlab.faults.push({ times: 99, answer });
+    const document = JSON.stringify({ pipeline_id: stored, jobs: {} });
+    const folder = makeFolder({ "document.json": document });
+    cleanUp(folder.remove);
+    const variables = {
+      CI_PIPELINE_ID: "1005",
+      CI_COMMIT_SHA: "0ddba11",
+      CI_API_V4_URL: gitlab.apiUrl,
+      CI_PROJECT_ID: "4242",
+      GITLAB_TOKEN: TOKEN,
+      JOB_EXECUTIONS_URL: "document.json",
+    };
+    const { code, stdout } = await run(["--json"], variables, folder.path);
+    const isUntouched = readFileSync(join(folder.path, "document.json"), "utf8") === document;
+    return { code, outcome: JSON.parse(stdout).outcome, isUntouched, requests: gitlab.requests };
+  }
+
+  for (const [outcome, stored] of ORDERS) {
+    for (const [title, answer] of ANSWERS) {
       test(`ends well as ${outcome} where GitLab ${title}`, async () => {
-        const gitlab = await startGitLab();
-        cleanUp(gitlab.close);
-        gitlab.faults.push({ times: 99, answer });
-        const folder = makeFolder({ "document.json": { pipeline_id: stored, jobs: {} } });
-        cleanUp(folder.remove);
-        const before = readFileSync(join(folder.path, "document.json"), "utf8");
-        const variables = {
-          CI_PIPELINE_ID: "1005",
-          CI_COMMIT_SHA: "0ddba11",
-          CI_API_V4_URL: gitlab.apiUrl,
-          CI_PROJECT_ID: "4242",
-          GITLAB_TOKEN: TOKEN,
-          JOB_EXECUTIONS_URL: "document.json",
-        };
-        const { code, stdout } = await run(["--json"], variables, folder.path);
-        assert.equal(code, 0);
-        assert.equal(JSON.parse(stdout).outcome, outcome);
-        assert.equal(readFileSync(join(folder.path, "document.json"), "utf8"), before);
+        const { requests: _, ...result } = await runAfter(stored, answer);
+        assert.deepEqual(result, { code: 0, outcome, isUntouched: true });
       });
     }
   }
+
+  test("does not wait for a GitLab that never answers, nor ask it again", { timeout: 120_000 }, async () => {
+    const { requests, ...result } = await runAfter(1006, hang);
+    assert.deepEqual(result, { code: 0, outcome: "out-of-order", isUntouched: true });
+    assert.equal(requests.length, 1);
+  });
 });

@@ -70,7 +70,8 @@ describe("parseOwners()", () => {
   });
 
   test("comments and empty lines say nothing", () => {
-    assert.deepEqual(channelsOf("a", "# a #x", "", "  \t ", "a #a", "#a #y"), ["#a"]);
+    assert.deepEqual(channelsOf("a", "# a #x", "", "  \t ", "a #a", "#* #y"), ["#a"]);
+    assert.deepEqual(channelsOf("#a", "#a #x", "  #a #y"), []);
   });
 
   test("lines may end and be indented as editors like", () => {

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { checkConsistentFailures, openSender } from "../check-failures.ts";
+import { checkConsistentFailures, openSender, type Run, type Store } from "../check-failures.ts";
 import { documentOf, environment, failed, history, makeEdges, memoryStore } from "./builders.ts";
 import { makeFolder, RUNTIME, start } from "./run.ts";
 import { type Fault, hang, startServer, trickle } from "./servers/http.ts";
@@ -14,14 +14,24 @@ import { parseDocument, serializeDocument } from "./stored.ts";
 
 const SOON_MS = 300;
 const STOP_AFTER = [...RUNTIME, fileURLToPath(new URL("./stop-after.ts", import.meta.url))];
-const KILL_MS = 18_000; // less than the script waits for one answer
+const PATIENCE_MS = 15_000; // less than the script waits for one answer
 
-/** Ends a process that does not end by itself, so that the test fails instead of waiting for it. */
+/** Does something about what has not ended by itself, so that a test fails where it would have to wait. */
+async function watch<T>(end: Promise<T>, interfere: () => void): Promise<T> {
+  const timer = setTimeout(interfere, PATIENCE_MS);
+  return end.finally(() => clearTimeout(timer));
+}
+
 async function endOf({ child, result }: ReturnType<typeof start>) {
-  const timer = setTimeout(() => child.kill("SIGKILL"), KILL_MS);
-  const { code, signal, stdout, stderr } = await result;
-  clearTimeout(timer);
+  const { code, signal, stdout, stderr } = await watch(result, () => child.kill("SIGKILL"));
   return { end: code ?? signal, stdout, stderr };
+}
+
+function checkInTime(...[env, edges]: Parameters<typeof checkConsistentFailures>): Promise<Run> {
+  return new Promise((resolve, reject) => {
+    const end = checkConsistentFailures(env, edges);
+    watch(end, () => reject(new Error("The run goes on after its time is up"))).then(resolve, reject);
+  });
 }
 
 async function startPeer(t: Scope, answer: Fault["answer"]): Promise<string> {
@@ -37,7 +47,7 @@ const peers: { does: string; startPeerOf: (t: Scope) => Promise<string>; reason:
   { does: "has a name that does not resolve", startPeerOf: async () => "http://name.invalid", reason: /name\.invalid/ },
 ];
 
-/** A pipeline whose job raises its alert, the store before it, and how to send that. */
+/** A pipeline whose job raises its alert, a store that does nothing for those whose time is up, and a way to Slack. */
 async function makeAlert(t: Scope, slackUrl: string, owners = "") {
   const folder = makeFolder({ jobs: [failed("unit tests")], owners });
   t.after(folder.remove);
@@ -47,7 +57,18 @@ async function makeAlert(t: Scope, slackUrl: string, owners = "") {
     SLACK_API_URL: `${slackUrl}/api`,
     SLACK_API_TOKEN: SLACK_TOKEN,
   });
-  const { store, stored } = memoryStore(await serializeDocument(documentOf(["unit tests", history("✗✗")])));
+  const { store: memory, stored } = memoryStore(await serializeDocument(documentOf(["unit tests", history("✗✗")])));
+  const store: Store = {
+    source: memory.source,
+    async read(signal) {
+      signal.throwIfAborted();
+      return memory.read(signal);
+    },
+    async write(text, version, signal) {
+      signal.throwIfAborted();
+      return memory.write(text, version, signal);
+    },
+  };
   const { edges } = makeEdges({ store, send: openSender(env, () => {}), signal: AbortSignal.timeout(SOON_MS) });
   return { env, edges, pending: async () => (await parseDocument(stored.text)).pending_alerts };
 }
@@ -66,7 +87,7 @@ for (const { does, startPeerOf, reason } of peers) {
       });
       const { edges } = makeEdges({ signal: AbortSignal.timeout(SOON_MS) });
 
-      await assert.rejects(checkConsistentFailures(env, edges), ({ message }: Error) => {
+      await assert.rejects(checkInTime(env, edges), ({ message }: Error) => {
         assert.match(message, names("GitLab", url));
         assert.match(message, reason);
         return true;
@@ -77,7 +98,7 @@ for (const { does, startPeerOf, reason } of peers) {
       const url = await startPeerOf(t);
       const { env, edges, pending } = await makeAlert(t, url);
 
-      const { outcome, errors } = await checkConsistentFailures(env, edges);
+      const { outcome, errors } = await checkInTime(env, edges);
 
       assert.equal(outcome, "counted");
       assert.match(errors.join(), names("Slack", url));
@@ -115,7 +136,7 @@ test("a run whose time is up still clears what Slack took", async (t) => {
   slack.faults.push({ times: 1, matches: ({ body }) => body.includes("#owners"), answer: hang });
   const { env, edges, pending } = await makeAlert(t, slack.url, "unit* #owners");
 
-  const { messages, errors } = await checkConsistentFailures(env, edges);
+  const { messages, errors } = await checkInTime(env, edges);
 
   assert.deepEqual(
     messages.map(({ channel, delivered }) => [channel, delivered]),

@@ -3,7 +3,15 @@ import { createHash } from "node:crypto";
 import type { ServerResponse } from "node:http";
 import { type Asked, answerWith, startServer } from "./http.ts";
 
-export const etagOf = (body: Buffer | string) => `"${createHash("md5").update(body).digest("hex")}"`;
+const etags = new WeakMap<Buffer, string>();
+
+/** The real one computes it while an upload arrives; here, it is kept, so that a large object is not hashed thrice. */
+export function etagOf(body: Buffer | string): string {
+  const known = typeof body === "string" ? undefined : etags.get(body);
+  const etag = known ?? `"${createHash("md5").update(body).digest("hex")}"`;
+  if (typeof body !== "string") etags.set(body, etag);
+  return etag;
+}
 
 export const s3Error = (status: number, code: string, message: string) =>
   answerWith(
