@@ -36,6 +36,10 @@ const headerOf = (alerts: Alert[], variables: Variables = {}) => write(alerts, v
 const paragraphOf = (alert: Alert, variables: Variables = {}, titles: [commit: string, title: string][] = []) =>
   write([alert], variables, titles).split("\n\n")[1];
 
+/** With a message of its own, for which Node 20 need not find the assertion in what tsx made of this file. */
+const assertIncludes = (text: string | undefined, part: string) =>
+  assert.ok(text?.includes(part), `Expected ${part} in:\n${text}`);
+
 /** The texts that a run sends about these jobs of its pipeline. */
 async function tell(jobs: unknown[], variables: Variables = {}, before: JobExecutions = documentOf()) {
   const folder = makeFolder({ "jobs.json": jobs });
@@ -141,10 +145,9 @@ describe("writeMessage() paragraph", () => {
   test("links a job's name to JOB_HISTORY_URL, with the name encoded wherever {job} stands", () => {
     const variables = { JOB_HISTORY_URL: "https://ci.example.com/{job}?name={job}&all" };
     const encoded = "build%3A%20%5Blinux%5D%20%24%26%20100%25%20%F0%9F%A7%AA%EF%BF%BD";
-    assert.ok(
-      paragraphOf(alertOf("build: [linux] $& 100% 🧪\ud83e"), variables)?.startsWith(
-        `🔴 <https://ci.example.com/${encoded}?name=${encoded}&amp;all|build: [linux] $&amp; 100% 🧪`,
-      ),
+    assertIncludes(
+      paragraphOf(alertOf("build: [linux] $& 100% 🧪\ud83e"), variables),
+      `🔴 <https://ci.example.com/${encoded}?name=${encoded}&amp;all|build: [linux] $&amp; 100% 🧪`,
     );
   });
 
@@ -169,31 +172,33 @@ describe("writeMessage() takes names and titles for data", () => {
     const name = "<!channel> & <http://evil|x>";
     const message = write([alertOf(name)], {}, [["c0ffee02", "<@U1> & <!here>"]]);
     assert.match(message, /^🔴 broken: &lt;!channel&gt; &amp; &lt;http:\/\/evil\|x&gt; – /);
-    assert.ok(message.includes(`<${PROJECT}/jobs/104|&lt;!channel&gt; &amp; &lt;http://evil¦x&gt;> failed`));
-    assert.ok(message.includes("“&lt;@U1&gt; &amp; &lt;!here&gt;”"));
+    assertIncludes(message, `<${PROJECT}/jobs/104|&lt;!channel&gt; &amp; &lt;http://evil¦x&gt;> failed`);
+    assertIncludes(message, "“&lt;@U1&gt; &amp; &lt;!here&gt;”");
   });
 
   test("keeps an address in its link, whatever characters it has", () => {
     const message = write([alertOf("a")], { JOB_HISTORY_URL: "https://ci.example.com/?q=<x|y>&job={job}" });
-    assert.ok(message.includes("🔴 <https://ci.example.com/?q=%3Cx%7Cy%3E&amp;job=a|a> failed"));
+    assertIncludes(message, "🔴 <https://ci.example.com/?q=%3Cx%7Cy%3E&amp;job=a|a> failed");
   });
 
   test("replaces control characters and line breaks", () => {
     const message = write([alertOf("a\nb\u0007\u0085c\u2028d\u0000")], {}, [["c0ffee02", "one\r\n\r\ntwo"]]);
     assert.match(message, /^🔴 broken: a b c d {2}– /);
-    assert.ok(message.includes("“one two”"));
+    assertIncludes(message, "“one two”");
   });
 
   test("every < and > in a message belongs to a link of its own making, whatever the name and the title are", () => {
-    const aText = fc.string({ unit: "binary", minLength: 1, maxLength: 60 });
+    const unit = fc.constantFrom(..."<>|&!@#a 🧪\n\r\u0000\u0085\u2028\ud83e", "$&", "https://evil");
+    const aText = fc.string({ unit, minLength: 1, maxLength: 20 });
     const kinds = fc.constantFrom("consecutive" as const, "cumulative" as const, "recovered" as const);
+    const env = environment({ JOB_HISTORY_URL: `${PROJECT}/history?{job}` });
     fc.assert(
       fc.property(aText, aText, kinds, (name, title, kind) => {
-        const variables = { JOB_HISTORY_URL: `${PROJECT}/history?{job}`, CI_COMMIT_BRANCH: title };
-        const message = write([alertOf(name, { kind })], variables, [["c0ffee02", title]]);
+        const titles = new Map([["c0ffee02", title]]);
+        const context = { env: { ...env, CI_COMMIT_BRANCH: title }, now: NOW, titles };
+        const message = writeMessage([alertOf(name, { kind })], context);
         const rest = message.replace(/<https:\/\/gitlab\.example\.com\/acme\/shop\/-\/[^\s<>|]+\|[^<>|]*>/g, "");
-        assert.doesNotMatch(rest, /[<>]/);
-        assert.doesNotMatch(message.replaceAll("\n", ""), /[\p{Cc}\u2028\u2029]/u);
+        return !/[<>]/.test(rest) && !/[\p{Cc}\u2028\u2029]/u.test(message.replaceAll("\n", ""));
       }),
     );
   });
@@ -265,7 +270,8 @@ describe("checkConsistentFailures() splits messages", () => {
     assert.equal(paragraphs[1], `🔴 ${name} failed 1 times in a row: 7\nsince 0ddba11`);
     assert.match(paragraphs[0] ?? "", /^🔴 <https:\/\/ci\.example\.com\/\?job=before\|before> /);
     assert.match(paragraphs[2] ?? "", /^🔴 <https:\/\/ci\.example\.com\/\?job=after\|after> /);
-    assert.ok(Math.max(...texts.map((text) => text.length)) <= 3_900);
+    const lengths = texts.map((text) => text.length);
+    assert.ok(Math.max(...lengths) <= 3_900, `${lengths}`);
   });
 
   test("delivers the alert of a job that failed hundreds of times", async () => {

@@ -12,6 +12,7 @@ import { isClearing, isUpload, PIPELINE, recent, type Scope, setStage } from "./
 import { parseDocument } from "./stored.ts";
 
 const MINUTE = 60_000;
+const timeout = MINUTE; // Bun's default is too short for several runs, or tries, one after the other
 const NO_SLACK = { SLACK_API_TOKEN: undefined, SLACK_CHANNEL: undefined };
 
 /** The one line that says what went wrong. */
@@ -222,7 +223,7 @@ describe("a run that is killed while Slack takes its message", () => {
     return { ...stage, age };
   }
 
-  test("leaves it to the first run that comes five minutes later, and only to that", async (t) => {
+  test("leaves it to the first run that comes five minutes later, and only to that", { timeout }, async (t) => {
     const { slack, gitlab, run, stored, age } = await setStageOfKilled(t);
     const [pending] = stored().pending_alerts;
     assert.match(pending.text, /unit tests failed 3 times in a row/);
@@ -282,7 +283,7 @@ describe("sendNotification()", () => {
     return { slack, messages };
   }
 
-  test("tries again what may go well a little later", async (t) => {
+  test("tries again what may go well a little later", { timeout }, async (t) => {
     const { slack, messages } = await sendTo(t, {
       "#busy": { times: 1, answer: answerWith(429, "", { "retry-after": "0" }) },
       "#busier": { times: 1, answer: answerWith(429, "", { "retry-after": "1" }) },
@@ -302,7 +303,7 @@ describe("sendNotification()", () => {
     );
   });
 
-  test("gives a channel up after a few tries, and the others have their messages", async (t) => {
+  test("gives a channel up after a few tries, and the others have their messages", { timeout }, async (t) => {
     const { slack, messages } = await sendTo(t, {
       "#down": { times: 9, answer: answerWith(500) },
       "#gone": { times: 9, answer: reset },
@@ -406,7 +407,7 @@ describe("sendNotification()", () => {
     });
   }
 
-  test("says that a webhook can't be reached, but not which webhook", async () => {
+  test("says that a webhook can't be reached, but not which webhook", { timeout }, async () => {
     const slack = await startSlack();
     slack.close();
     const env = environment({ ...NO_SLACK, SLACK_WEBHOOK_URL: slack.webhookUrl });

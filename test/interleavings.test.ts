@@ -17,6 +17,7 @@ import { parseDocument, serializeDocument } from "./stored.ts";
 // ── An example: what was stored, what the pipelines did, who runs when, and what goes wrong.
 
 const MINUTE = 60_000;
+const timeout = 30 * MINUTE; // for as many as may be asked for
 const STORED = documentOf().pipeline_id;
 const JOBS = ["unit tests", "lint", "deploy"];
 const OWNERS = "lint #lint-owners\ndeploy #deploy-owners\n";
@@ -241,7 +242,9 @@ async function checkPlayed({ initial, actors, landings, phases, taken, stored }:
   }
 }
 
-test("checkConsistentFailures() loses nothing and tells nothing twice, however runs meet and whatever breaks", async () => {
+test("checkConsistentFailures() loses nothing and tells nothing twice, however runs meet and whatever breaks", {
+  timeout,
+}, async () => {
   const { INTERLEAVINGS_SEED: seed, INTERLEAVINGS: count = "2500" } = process.env;
   const parameters = { numRuns: Number(count), includeErrorInReport: true, ...(seed ? { seed: Number(seed) } : {}) };
   await fc.assert(

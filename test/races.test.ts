@@ -13,6 +13,7 @@ import { serializeDocument } from "./stored.ts";
 
 const RACERS = 16;
 const PIPELINES = Array.from({ length: RACERS }, (_, i) => documentOf().pipeline_id + 1 + i);
+const timeout = 120_000; // Bun's default of five seconds is too short for so many processes
 const KEY = "job_executions.v2.json";
 /** Of the test's own requests: moto looks at who asks, and not at the signature. */
 const headers = { authorization: "AWS4-HMAC-SHA256 Credential=stand-in/20261123/us-east-1/s3/aws4_request" };
@@ -94,7 +95,9 @@ const stores = [
 
 for (const { name, url, skip = false } of stores) {
   describe(`${RACERS} processes at once on ${name}`, { skip }, () => {
-    test("of different pipelines: none overwrites another, and each one that counts tells it once", async (t) => {
+    test("of different pipelines: none overwrites another, and each one that counts tells it once", {
+      timeout,
+    }, async (t) => {
       const { outcomes, stored, told } = await race(t, url, PIPELINES);
 
       const counted = PIPELINES.filter((_, i) => outcomes[i] === "counted");
@@ -105,7 +108,7 @@ for (const { name, url, skip = false } of stores) {
       for (const pipeline of counted) assert.equal(told.filter((text) => text.includes(`job ${pipeline}`)).length, 1);
     });
 
-    test("of the same pipeline: one counts it, and one tells", async (t) => {
+    test("of the same pipeline: one counts it, and one tells", { timeout }, async (t) => {
       const pipeline = PIPELINES[0] ?? 0;
       const { outcomes, stored, told } = await race(t, url, Array(RACERS).fill(pipeline));
 

@@ -11,9 +11,10 @@ import { accessDenied } from "./servers/s3.ts";
 import { SLACK_TOKEN, startSlack } from "./servers/slack.ts";
 import { isUpload, PIPELINE, type Scope, setStage } from "./stage.ts";
 import { parseDocument, serializeDocument } from "./stored.ts";
+import { withTimeUpAfter } from "./time-up.ts";
 
-const SOON_MS = 300;
-const STOP_AFTER = [...RUNTIME, fileURLToPath(new URL("./stop-after.ts", import.meta.url))];
+const UNTIL_TIME_UP = [...RUNTIME, fileURLToPath(new URL("./run-until-time-up.ts", import.meta.url))];
+const timeout = 60_000; // Bun's default is five seconds, of which the title takes three
 const PATIENCE_MS = 15_000; // less than the script waits for one answer
 
 /** Does something about what has not ended by itself, so that a test fails where it would have to wait. */
@@ -69,8 +70,12 @@ async function makeAlert(t: Scope, slackUrl: string, owners = "") {
       return memory.write(text, version, signal);
     },
   };
-  const { edges } = makeEdges({ store, send: openSender(env, () => {}), signal: AbortSignal.timeout(SOON_MS) });
-  return { env, edges, pending: async () => (await parseDocument(stored.text)).pending_alerts };
+  return {
+    env,
+    store,
+    send: openSender(env, () => {}),
+    pending: async () => (await parseDocument(stored.text)).pending_alerts,
+  };
 }
 
 for (const { does, startPeerOf, reason } of peers) {
@@ -85,7 +90,7 @@ for (const { does, startPeerOf, reason } of peers) {
         CI_PROJECT_ID: "4242",
         GITLAB_TOKEN: "glpat-1",
       });
-      const { edges } = makeEdges({ signal: AbortSignal.timeout(SOON_MS) });
+      const { edges } = makeEdges(withTimeUpAfter("read", makeEdges().edges));
 
       await assert.rejects(checkInTime(env, edges), ({ message }: Error) => {
         assert.match(message, names("GitLab", url));
@@ -96,7 +101,8 @@ for (const { does, startPeerOf, reason } of peers) {
 
     test("that is Slack, and the message stays pending", async (t) => {
       const url = await startPeerOf(t);
-      const { env, edges, pending } = await makeAlert(t, url);
+      const { env, pending, ...alert } = await makeAlert(t, url);
+      const { edges } = makeEdges(withTimeUpAfter("send", alert));
 
       const { outcome, errors } = await checkInTime(env, edges);
 
@@ -110,7 +116,7 @@ for (const { does, startPeerOf, reason } of peers) {
       const url = await startPeerOf(t);
       const { env } = await setStage(t);
 
-      const { end, stdout } = await endOf(start([`${SOON_MS}`], { ...env, AWS_ENDPOINT_URL_S3: url }, ".", STOP_AFTER));
+      const { end, stdout } = await endOf(start(["read"], { ...env, AWS_ENDPOINT_URL_S3: url }, ".", UNTIL_TIME_UP));
 
       assert.equal(end, 0);
       assert.match(JSON.parse(stdout).message, names("Cannot read job executions from s3://.*", url));
@@ -123,7 +129,7 @@ test("a run ends when its time is up, where S3 hangs in the upload", async (t) =
   const { env, s3, slack } = await setStage(t);
   s3.faults.push({ times: 9, matches: isUpload, answer: hang });
 
-  const { end, stdout } = await endOf(start([`${SOON_MS}`], env, ".", STOP_AFTER));
+  const { end, stdout } = await endOf(start(["write"], env, ".", UNTIL_TIME_UP));
 
   assert.equal(end, 0);
   assert.match(JSON.parse(stdout).message, /^Cannot upload job executions to s3:\/\/.* at 127\.0\.0\.1:\d+: .*time/);
@@ -134,7 +140,13 @@ test("a run whose time is up still clears what Slack took", async (t) => {
   const slack = await startSlack();
   t.after(slack.close);
   slack.faults.push({ times: 1, matches: ({ body }) => body.includes("#owners"), answer: hang });
-  const { env, edges, pending } = await makeAlert(t, slack.url, "unit* #owners");
+  const { env, store, send, pending } = await makeAlert(t, slack.url, "unit* #owners");
+  const stop = new AbortController();
+  const sendAndStop: typeof send = async (alert, signal) => {
+    await send(alert, signal);
+    stop.abort();
+  };
+  const { edges } = makeEdges({ store, send: sendAndStop, signal: stop.signal });
 
   const { messages, errors } = await checkInTime(env, edges);
 
@@ -175,7 +187,7 @@ describe("a process ends as soon as its outcome is known", () => {
     assert.match(stderr, /^Error: Cannot read job executions from s3:.* 403/);
   });
 
-  test("where all is told but the title of a commit, which GitLab keeps back", async (t) => {
+  test("where all is told but the title of a commit, which GitLab keeps back", { timeout }, async (t) => {
     const { gitlab, slack, launch } = await setStage(t);
     gitlab.faults.push({ times: 9, matches: ({ path }) => path.includes("/commits/"), answer: hang });
 
