@@ -95,7 +95,14 @@ const JobExecutions = v.pipe(
 /** The document in memory. Keys that it does not know are kept. */
 export type JobExecutions = v.InferOutput<typeof JobExecutions>;
 
-/** Parses a JSON text. Throws an error that names `source` and the path of the first fault. */
+/** Throws an error that names `source` and the path of the first fault. */
+function validate<T extends v.GenericSchema>(schema: T, value: unknown, source: string): v.InferOutput<T> {
+  const result = v.safeParse(schema, value, { abortEarly: true });
+  if (result.success) return result.output;
+  const [issue] = result.issues;
+  throw new Error(`${source} is not valid at ${v.getDotPath(issue) ?? "its top"}: ${issue.message}`);
+}
+
 function parseJson<T extends v.GenericSchema>(schema: T, text: string, source: string): v.InferOutput<T> {
   let value: unknown;
   try {
@@ -103,10 +110,7 @@ function parseJson<T extends v.GenericSchema>(schema: T, text: string, source: s
   } catch (error) {
     throw new Error(`${source} is not JSON: ${(error as Error).message}`, { cause: error });
   }
-  const result = v.safeParse(schema, value, { abortEarly: true });
-  if (result.success) return result.output;
-  const [issue] = result.issues;
-  throw new Error(`${source} is not valid at ${v.getDotPath(issue) ?? "its top"}: ${issue.message}`);
+  return validate(schema, value, source);
 }
 
 const decodeUtf8 = (bytes: Uint8Array) => new TextDecoder("utf-8", { fatal: true }).decode(bytes);
@@ -312,14 +316,14 @@ export type Upload = { conflict: false } | { conflict: true; mayBeOwn: boolean }
 /** Where the document is stored: `read` resolves to undefined where there is none yet, `write` replaces `version` only. */
 export type Store = {
   source: string;
-  read: (signal: AbortSignal) => Promise<{ text: string; version: string } | undefined>;
-  write: (text: string, version: string | undefined, signal: AbortSignal) => Promise<Upload>;
+  read: (signal: AbortSignal) => Promise<{ json: unknown; version: string } | undefined>;
+  write: (body: Uint8Array, version: string | undefined, signal: AbortSignal) => Promise<Upload>;
 };
 
 /** Reads the stored document; undefined where there is none. Throws where it can't be read or is not valid. */
 export async function retrieveJobExecutions({ store, signal }: Pick<Edges, "store" | "signal">) {
   const stored = await store.read(signal);
-  return stored && { document: parseJson(JobExecutions, stored.text, store.source), version: stored.version };
+  return stored && { document: validate(JobExecutions, stored.json, store.source), version: stored.version };
 }
 
 /** The document before the first pipeline. */
@@ -329,13 +333,21 @@ export function createInitialJobExecutions(): JobExecutions {
 
 /** Stores the document if `version` (undefined: none) is still the stored one. Throws where it can't be written. */
 export function uploadJobExecutions(
-  { pipeline_id, jobs, pending_alerts, ...others }: JobExecutions,
+  document: JobExecutions,
   version: string | undefined,
   { store, signal }: Pick<Edges, "store" | "signal">,
 ): Promise<Upload> {
-  const pending = pending_alerts.length > 0 ? { pending_alerts } : {};
-  const text = JSON.stringify({ pipeline_id, jobs: Object.fromEntries(jobs), ...others, ...pending });
-  return store.write(text, version, signal);
+  return store.write(encode(document), version, signal);
+}
+
+/** As JSON, job by job: a text of 56 MB would be in memory three times before it is on its way. */
+function encode({ jobs, pending_alerts, ...others }: JobExecutions): Uint8Array {
+  const head = JSON.stringify(pending_alerts.length > 0 ? { ...others, pending_alerts } : others);
+  const parts = [Buffer.from(`${head.slice(0, -1)},"jobs":{`)];
+  for (const [name, job] of jobs) {
+    parts.push(Buffer.from(`${parts.length > 1 ? "," : ""}${JSON.stringify(name)}:${JSON.stringify(job)}`));
+  }
+  return Buffer.concat([...parts, Buffer.from("}}")]);
 }
 
 /** The store that `JOB_EXECUTIONS_URL` names. Throws where a file: URL is not a local path. */
@@ -369,7 +381,10 @@ function s3Store(env: Environment, Bucket: string, Key: string): Store {
   const get = async (abortSignal: AbortSignal) => {
     try {
       const { Body, ETag = "" } = await client.send(new GetObjectCommand({ Bucket, Key }), { abortSignal });
-      return { text: decodeUtf8((await Body?.transformToByteArray()) ?? new Uint8Array()), version: ETag };
+      const decoder = new TextDecoder("utf-8", { fatal: true });
+      let text = "";
+      for await (const chunk of Body as AsyncIterable<Uint8Array>) text += decoder.decode(chunk, { stream: true });
+      return { text: text + decoder.decode(), version: ETag };
     } catch (error) {
       if ((error as Error).name === "NoSuchKey") return undefined; // by name: there may be two copies of the SDK
       throw new Error(`Cannot read job executions from ${source}: ${explainS3Error(error, abortSignal)}`, {
@@ -381,10 +396,10 @@ function s3Store(env: Environment, Bucket: string, Key: string): Store {
     source,
     async read(signal) {
       const found = await get(signal);
-      if (!doubted || doubted.version !== found?.version) return found;
-      throw new Error(
-        `Cannot upload job executions to ${source}: it still holds what an upload replaced; ${doubted.hint}`,
-      );
+      if (doubted && doubted.version === found?.version) {
+        throw new Error(`Cannot upload job executions to ${source}: it still holds what it had; ${doubted.hint}`);
+      }
+      return found && { json: parseJson(v.unknown(), found.text, source), version: found.version };
     },
     async write(Body, version, signal) {
       const condition = version === undefined ? { IfNoneMatch: "*" } : { IfMatch: version };
@@ -444,7 +459,7 @@ function fileStore(path: string): Store {
   const read = async () => {
     try {
       const text = await readText(path);
-      return { text, version: text };
+      return { json: parseJson(v.unknown(), text, path), version: text };
     } catch (error) {
       if ((error as { cause?: NodeJS.ErrnoException }).cause?.code === "ENOENT") return undefined;
       throw error;
@@ -453,11 +468,11 @@ function fileStore(path: string): Store {
   return {
     source: path,
     read,
-    async write(text, version) {
+    async write(body, version) {
       if ((await read())?.version !== version) return { conflict: true, mayBeOwn: false };
       const temporary = `${path}.${crypto.randomUUID()}.tmp`;
       try {
-        await writeFile(temporary, text);
+        await writeFile(temporary, body);
         await rename(temporary, path); // whole or not at all
         return { conflict: false };
       } catch (error) {

@@ -11,6 +11,7 @@ import {
   type Run,
   type Store,
 } from "../check-failures.ts";
+import { memoryStore } from "./builders.ts";
 
 /**
  * What becomes of a step. One whose answer is `lost` is carried out and ends in an error. An upload that is an `echo`
@@ -39,8 +40,9 @@ export type Landing = { actor: Actor; before: string | undefined; after: string 
 export type Taken = { actor: Actor; step: Step; alert: PendingAlert };
 
 export function createWorld(text: string | undefined) {
+  const { store, stored } = memoryStore(text);
   const world = {
-    stored: text === undefined ? undefined : { text, version: "0" },
+    stored,
     actors: [] as Actor[],
     landings: [] as Landing[],
     taken: [] as Taken[],
@@ -48,7 +50,12 @@ export function createWorld(text: string | undefined) {
   let wake = () => {};
 
   /** Holds a run until its gate is opened with the fate of the step. */
-  function hold<T>(actor: Actor, kind: Step["kind"], carryOut: (step: Step) => T, alert?: PendingAlert): Promise<T> {
+  function hold<T>(
+    actor: Actor,
+    kind: Step["kind"],
+    carryOut: (step: Step) => Promise<T>,
+    alert?: PendingAlert,
+  ): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       const gate = (fate: Fate) => {
         const step: Step = { kind, fate, ...(alert ? { alert } : {}) };
@@ -60,9 +67,8 @@ export function createWorld(text: string | undefined) {
           actor.isOver = true;
           return;
         }
-        const result = carryOut(step);
-        if (fate === "lost") reject(new Error(`The answer to the ${kind} is lost`));
-        else resolve(result);
+        const lose = () => reject(new Error(`The answer to the ${kind} is lost`));
+        carryOut(step).then(fate === "lost" ? lose : resolve, reject);
       };
       actor.gates.push(gate);
       wake();
@@ -71,27 +77,28 @@ export function createWorld(text: string | undefined) {
 
   function start(env: Environment, now: Date, jobs: PipelineJob[]): Actor {
     const actor: Actor = { env, now, jobs, steps: [], gates: [], isOver: false };
-    const store: Store = {
-      source: "memory",
-      read: () => hold(actor, "read", () => world.stored),
-      write: (text, version) =>
-        hold(actor, "upload", (step) => {
+    const held: Store = {
+      source: store.source,
+      read: (...args) => hold(actor, "read", () => store.read(...args)),
+      write: (...args) =>
+        hold(actor, "upload", async (step) => {
+          const before = stored.text;
+          const { conflict } = await store.write(...args);
           // Not its own, although it may be: the first try failed, another run stored, and the next try was refused.
-          if (version !== world.stored?.version) return { conflict: true, mayBeOwn: step.fate === "echo" };
-          world.landings.push({ actor, before: world.stored?.text, after: text });
-          world.stored = { text, version: String(world.landings.length) };
+          if (conflict) return { conflict, mayBeOwn: step.fate === "echo" };
+          world.landings.push({ actor, before, after: `${stored.text}` });
           step.hasLanded = true;
-          return step.fate === "echo" ? { conflict: true, mayBeOwn: true } : { conflict: false };
+          return step.fate === "echo" ? { conflict: true, mayBeOwn: true } : { conflict };
         }),
     };
-    const take = (alert: PendingAlert) => (step: Step) => void world.taken.push({ actor, step, alert });
+    const take = (alert: PendingAlert) => async (step: Step) => void world.taken.push({ actor, step, alert });
     const send = (alert: PendingAlert) => hold(actor, "send", take(alert), alert);
     const end = (result: Pick<Actor, "run" | "error">) => {
       Object.assign(actor, result, { isOver: true });
       wake();
     };
     const { signal } = new AbortController();
-    checkConsistentFailures(env, { store, send, pause: async () => {}, now, signal }).then(
+    checkConsistentFailures(env, { store: held, send, pause: async () => {}, now, signal }).then(
       (run) => end({ run }),
       (error: Error) => end({ error }),
     );

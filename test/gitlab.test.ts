@@ -306,6 +306,6 @@ describe("a run that has nothing to count", { concurrency: 2 }, () => {
   test("does not wait for a GitLab that never answers, nor ask it again", { timeout: 120_000 }, async () => {
     const { requests, ...result } = await runAfter(1006, hang);
     assert.deepEqual(result, { code: 0, outcome: "out-of-order", isUntouched: true });
-    assert.equal(requests.length, 1);
+    assert.ok(requests.length <= 1); // it may end before even the first one has arrived
   });
 });

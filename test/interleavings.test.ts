@@ -108,7 +108,7 @@ async function play(plan: Plan) {
   await drive(plan.choices);
   const landedInFlight = world.landings.length;
 
-  const { pipeline_id: last } = await parseDocument(world.stored?.text);
+  const { pipeline_id: last } = await parseDocument(world.stored.text);
   plan.later.forEach((kind, i) => {
     startRun(kind === "again" && last > 0 ? last : STORED + 5 + i, 7 * MINUTE + i);
   });
@@ -188,7 +188,7 @@ async function checkPlayed({ initial, actors, landings, phases, taken, stored }:
     "A pipeline was counted twice, or out of order",
   );
   assert.deepEqual(
-    JSON.parse(stored?.text ?? ""),
+    JSON.parse(stored.text ?? ""),
     JSON.parse(await serializeDocument(document)),
     "The document is not what the counted pipelines give, with nothing pending",
   );

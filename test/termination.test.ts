@@ -65,9 +65,9 @@ async function makeAlert(t: Scope, slackUrl: string, owners = "") {
       signal.throwIfAborted();
       return memory.read(signal);
     },
-    async write(text, version, signal) {
+    async write(body, version, signal) {
       signal.throwIfAborted();
-      return memory.write(text, version, signal);
+      return memory.write(body, version, signal);
     },
   };
   return {
