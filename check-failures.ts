@@ -257,6 +257,7 @@ export type Run = Update & {
 export async function checkConsistentFailures(env: Environment, edges: Edges, dryRun = false): Promise<Run> {
   const owners = await readOwners(env);
   const listJobs = startListing(env, edges.signal); // GitLab answers while the store does
+  const claimedAt = toClaim(edges.now);
 
   const run = await untilStored(edges, async (unconfirmed: Run | undefined) => {
     const stored = await retrieveJobExecutions(edges);
@@ -269,7 +270,7 @@ export async function checkConsistentFailures(env: Environment, edges: Edges, dr
       order > 0 ? updateStatistics(before, await listJobs(before), env, edges.now) : keepStatistics(before);
     const { routes, warnings } = routeAlerts(update.alerts, owners, env);
     const texts = await writeMessages(routes, env, edges);
-    const claim = order < 0 ? { claimed: [] } : claimAlerts(update.document, texts, env, edges.now);
+    const claim = order < 0 ? { claimed: [] } : claimAlerts(update.document, texts, env, claimedAt);
     const messages = claim.claimed.map(({ channel, text }) => ({ channel, text, delivered: false }));
     const result: Run = { outcome, before, ...update, routes, ...claim, messages, warnings, errors: [] };
     const isIdle = dryRun || (order <= 0 && result.claimed.length === 0);
@@ -585,10 +586,8 @@ async function request(
     } catch (error) {
       const { name, message, cause } = error as Error & { cause?: NodeJS.ErrnoException };
       if (signal.aborted) throw new Error(`${peer} ${failure}, and the time of this run is up`, { cause: error });
-      failure =
-        name === "TimeoutError"
-          ? "did not answer in time"
-          : `is unreachable (${cause?.message || cause?.code || message})`;
+      const reason = (cause?.message || cause?.code || message).replace(/\w+:\/\/\S+/g, "its URL"); // as in Deno's errors
+      failure = name === "TimeoutError" ? "did not answer in time" : `is unreachable (${reason})`;
     }
   }
   throw new Error(`${peer} ${failure}, ${MAX_ATTEMPTS} times`);
@@ -871,12 +870,15 @@ async function readTitles(alerts: Alert[], env: Environment, signal: AbortSignal
 const isSameAlert = (a: PendingAlert, b: PendingAlert) =>
   a.channel === b.channel && a.text === b.text && a.claimed_at === b.claimed_at;
 
+/** A time that is a run's own, by its digits below a millisecond: what it claimed can't be taken for another's. */
+const toClaim = (now: Date) => now.toISOString().replace("Z", `${Math.random().toFixed(6).slice(2)}Z`);
+
 /** Records the messages of this run as pending, with those that an earlier one claimed long ago and did not deliver. */
-function claimAlerts(document: JobExecutions, texts: Text[], env: Environment, now: Date) {
-  const isLeft = ({ claimed_at }: PendingAlert) => now.getTime() - Date.parse(claimed_at) > CLAIM_MS;
+function claimAlerts(document: JobExecutions, texts: Text[], env: Environment, claimedAt: string) {
+  const isLeft = ({ claimed_at }: PendingAlert) => Date.parse(claimedAt) - Date.parse(claimed_at) > CLAIM_MS;
   const claimed = [...document.pending_alerts.filter(isLeft), ...texts].map(({ channel, text }): PendingAlert => {
     const target = env.SLACK_CHANNEL ? (channel ?? env.SLACK_CHANNEL) : null;
-    return { channel: target, text, claimed_at: now.toISOString() };
+    return { channel: target, text, claimed_at: claimedAt };
   });
   const others = document.pending_alerts.filter((alert) => !isLeft(alert));
   return { claimed, document: { ...document, pending_alerts: [...others, ...claimed] } };
