@@ -108,7 +108,8 @@ function parseJson<T extends v.GenericSchema>(schema: T, text: string, source: s
   try {
     value = JSON.parse(text);
   } catch (error) {
-    throw new Error(`${source} is not JSON: ${(error as Error).message}`, { cause: error });
+    const reason = (error as Error).message.replace(/[\s,.]*".*/s, ""); // without the quotation: it may hold a secret
+    throw new Error(`${source} is not JSON: ${reason}`, { cause: error });
   }
   return validate(schema, value, source);
 }
@@ -210,8 +211,14 @@ export function parseEnvironment(variables: Variables, placeholders: Variables =
     [!fromFile && !set.CI_API_V4_URL, "CI_API_V4_URL must be set, e.g. to https://gitlab.example.com/api/v4"],
     [!fromFile && !set.CI_PROJECT_ID, "CI_PROJECT_ID must be set, e.g. to 4242"],
     [!fromFile && !set.GITLAB_TOKEN && !set.CI_JOB_TOKEN, "GITLAB_TOKEN must be set, e.g. to a token with read_api"],
-    [!set.SLACK_API_TOKEN !== !set.SLACK_CHANNEL, "SLACK_API_TOKEN and SLACK_CHANNEL must be set together"],
-    [set.SLACK_API_TOKEN && set.SLACK_WEBHOOK_URL, "SLACK_API_TOKEN and SLACK_WEBHOOK_URL must not both be set"],
+    [
+      !set.SLACK_API_TOKEN !== !set.SLACK_CHANNEL,
+      "SLACK_API_TOKEN and SLACK_CHANNEL must be set together, e.g. xoxb-… and #ci",
+    ],
+    [
+      set.SLACK_API_TOKEN && set.SLACK_WEBHOOK_URL,
+      "SLACK_API_TOKEN and SLACK_WEBHOOK_URL must not both be set, e.g. only the first",
+    ],
     [isLonger("CUMULATIVE_THRESHOLD"), "CUMULATIVE_THRESHOLD must be at most CUMULATIVE_LENGTH, e.g. 5 and 10"],
     [isLonger("RECOVERY_THRESHOLD"), "RECOVERY_THRESHOLD must be at most CUMULATIVE_LENGTH, e.g. 3 and 10"],
   ];
@@ -542,7 +549,9 @@ async function listPipelineJobs(env: Environment, scope: string, signal: AbortSi
 async function askGitLab(env: Environment, path: string, signal: AbortSignal): Promise<Answer> {
   const base = `${env.CI_API_V4_URL}/projects/${encodeURIComponent(env.CI_PROJECT_ID ?? "")}`;
   const peer = `GitLab at ${new URL(base).host}`;
-  const headers = env.GITLAB_TOKEN ? { "private-token": env.GITLAB_TOKEN } : { "job-token": env.CI_JOB_TOKEN ?? "" };
+  const headers: Record<string, string> = env.GITLAB_TOKEN
+    ? { "private-token": env.GITLAB_TOKEN }
+    : { "job-token": env.CI_JOB_TOKEN ?? "" };
   const answer = await request(peer, base + path, { headers }, signal);
   if (answer.status === 200) return answer;
   const hint =
@@ -739,12 +748,14 @@ const ownersOf = (name: string, { rules }: Owners) => rules.findLast(({ pattern 
 export function routeAlerts(alerts: Alert[], owners: Owners, env: Environment): { routes: Routes; warnings: string[] } {
   const routes: Routes = new Map();
   const unrouted = new Map<string, string[]>();
+  const bare = (channel: string | undefined) => channel?.replace(/^#/, "").toLowerCase();
+  const isBroadcast = (channel: string) => bare(channel) === bare(env.SLACK_CHANNEL);
   if (alerts.length > 0) routes.set(env.SLACK_CHANNEL ?? null, alerts);
   for (const alert of env.SLACK_CHANNEL ? alerts : []) {
     for (const owner of ownersOf(alert.name, owners)) {
       const channel = owner.startsWith("#") ? owner : owners.channels.get(owner.toLowerCase());
       if (channel === undefined) unrouted.set(owner, [...(unrouted.get(owner) ?? []), alert.name]);
-      else if (!routes.get(channel)?.includes(alert)) routes.set(channel, [...(routes.get(channel) ?? []), alert]);
+      else if (!isBroadcast(channel)) routes.set(channel, [...new Set([...(routes.get(channel) ?? []), alert])]);
     }
   }
   const warnings = [...unrouted].map(
@@ -758,8 +769,11 @@ export function routeAlerts(alerts: Alert[], owners: Owners, env: Environment): 
 type Context = { env: Environment; now: Date; titles: Map<string, string> };
 type Text = { channel: string | null; text: string };
 
+/** Without what would break a line, move the cursor or turn the direction of writing. */
+const toOneLine = (text: string) => text.replace(/[\p{Cc}\u2028-\u202e\u2066-\u2069]+/gu, " ");
+
 const escapeText = (text: string) =>
-  text.replace(/[\p{Cc}\u2028\u2029]+/gu, " ").replace(/[&<>]/g, (c) => ({ "&": "&amp;", "<": "&lt;" })[c] ?? "&gt;");
+  toOneLine(text).replace(/[&<>]/g, (c) => ({ "&": "&amp;", "<": "&lt;" })[c] ?? "&gt;");
 
 function link(url: string | undefined, label: string): string {
   if (!url) return escapeText(label);
@@ -809,11 +823,13 @@ export function writeMessage(alerts: Alert[], context: Context): string {
 function describeAlert(alert: Alert, { env, now, titles }: Context): string {
   const { kind, job, latest } = alert;
   const failures = failuresIn(job);
-  const jobUrl = (id: number | null) =>
-    (id === latest?.id ? latest?.web_url : undefined) ?? projectUrl(env, `jobs/${id}`);
-  const linksTo = (executions: Execution[]) => executions.map(({ id }) => link(jobUrl(id), `${id}`)).join(" ");
+  const jobUrl = (id: number) => (id === latest?.id ? latest.web_url : undefined) ?? projectUrl(env, `jobs/${id}`);
+  const linksTo = (executions: Execution[]) =>
+    idsOf(executions)
+      .map((id) => link(jobUrl(id), `${id}`))
+      .join(" ");
   const historyUrl = env.JOB_HISTORY_URL?.replaceAll("{job}", () => encodeURIComponent(alert.name.toWellFormed()));
-  const name = link(historyUrl ?? (failures.length > 0 ? jobUrl(failures.at(-1)?.id ?? null) : undefined), alert.name);
+  const name = link(historyUrl ?? idsOf(failures).map(jobUrl).at(-1), alert.name);
   if (kind === "recovered") {
     const passes = lastThat(job, false).length;
     const open = formatDuration(now.getTime() - Date.parse(alert.openedAt));
@@ -841,13 +857,14 @@ const projectUrl = (env: Environment, path: string) => env.CI_PROJECT_URL && `${
 function originOf(job: TrackedJob): { first?: string | null; lastPass?: string | null } {
   const streak = lastThat(job, true);
   if (streak.length !== job.consecutive_failures) return {}; // it began before the window
-  return { first: streak[0]?.commit, lastPass: job.jobs_info.at(-streak.length - 1)?.commit };
+  const [first, lastPass] = [streak[0]?.commit, job.jobs_info.at(-streak.length - 1)?.commit];
+  return { first, lastPass: lastPass === first ? undefined : lastPass };
 }
 
 function formatDuration(ms: number): string {
   const [unit, length] = ms < 7_200_000 ? ["minute", 60_000] : ms < 2 * DAY_MS ? ["hour", 3_600_000] : ["day", DAY_MS];
-  const format = new Intl.NumberFormat("en", { style: "unit", unit, unitDisplay: "long", maximumFractionDigits: 0 });
-  return format.format(ms / length);
+  const format = new Intl.NumberFormat("en", { style: "unit", unit, unitDisplay: "long" });
+  return format.format(Math.max(0, Math.round(ms / length))); // never below 0, whatever the clocks of two machines say
 }
 
 /** The titles of the commits that streaks began with. One that can't be read in time is left out: it is for the looks. */
@@ -1013,7 +1030,8 @@ export function formatTable(document: JobExecutions, env: Environment, look: Loo
     .slice(0, MAX_TABLE_ROWS);
   if (worst.length === 0) return "No job is tracked: none has failed lately.";
 
-  const names = worst.map(({ name }) => name.replace(/\p{Cc}+/gu, " "));
+  const inLast = `in ${env.CUMULATIVE_LENGTH}`;
+  const names = worst.map(({ name }) => toOneLine(name));
   const alerts = worst.map(({ name, job }) => describeAlertState(name, job, routes));
   const stripWidth = Math.max(10, ...worst.map(({ job }) => job.jobs_info.length));
   const room = columns - stripWidth - 22 - Math.max(5, ...alerts.map(widthOf));
@@ -1030,19 +1048,13 @@ export function formatTable(document: JobExecutions, env: Environment, look: Loo
       (job.alert ? paint("bold", name) : name) + padding,
       " ".repeat(stripWidth - job.jobs_info.length) + strip,
       score(streak, env.CONSECUTIVE_THRESHOLD, 8),
-      score(failures, env.CUMULATIVE_THRESHOLD, 6),
+      score(failures, env.CUMULATIVE_THRESHOLD, Math.max(6, inLast.length)),
       alerts[i],
     ]
       .join("  ")
       .trimEnd();
   });
-  const head = [
-    "job".padEnd(nameWidth),
-    "executions".padStart(stripWidth),
-    "in a row",
-    ` in ${env.CUMULATIVE_LENGTH}`.padStart(6),
-    "alert",
-  ];
+  const head = ["job".padEnd(nameWidth), "executions".padStart(stripWidth), "in a row", inLast.padStart(6), "alert"];
   const hidden = document.jobs.size - worst.length;
   const more = hidden > 0 ? [`… and ${hidden} more, which report --json lists`] : [];
   return [paint("dim", head.join("  ")), ...lines, ...more].join("\n");
@@ -1132,6 +1144,7 @@ const reportToJson = ({ pipeline_id, jobs }: JobExecutions) => ({
 /** Runs a command line; resolves to its exit code. */
 async function main(args: string[], variables: Variables): Promise<number> {
   const secrets = SECRETS.map((secret) => variables[secret] ?? "").filter((secret) => secret.length >= 6);
+  secrets.sort((a, b) => b.length - a.length); // one may be a part of another
   const printTo = (stream: NodeJS.WriteStream) => (text: string) => {
     stream.write(`${secrets.reduce((hidden, secret) => hidden.replaceAll(secret, "***"), text)}\n`);
   };
@@ -1182,7 +1195,7 @@ async function main(args: string[], variables: Variables): Promise<number> {
     return 0;
   } catch (error) {
     const { message, stack } = error as Error;
-    printError(variables.DEBUG ? `${stack}` : `Error: ${message.replace(/\s+/g, " ")}`);
+    printError(variables.DEBUG ? `${stack}` : `Error: ${toOneLine(message)}`);
     return exitCode;
   } finally {
     stop.abort(); // what is still asked of a peer no longer matters
