@@ -12,7 +12,10 @@
  */
 import { realpathSync } from "node:fs";
 import { readFile, rename, rm, writeFile } from "node:fs/promises";
+import http from "node:http";
+import https from "node:https";
 import process from "node:process";
+import { text as readStream } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { parseArgs, styleText } from "node:util";
@@ -529,11 +532,11 @@ async function listPipelineJobs(env: Environment, scope: string, signal: AbortSi
   const path = `/pipelines/${env.CI_PIPELINE_ID}/jobs?scope[]=${scope}&per_page=100`;
   const readPage = async (page: number) => {
     const { body, headers } = await askGitLab(env, `${path}&page=${page}`, signal);
-    const linked = /[?&]page=(\d+)[^<>]*>;\s*rel="?next/.exec(headers.get("link") ?? "")?.[1];
+    const linked = /[?&]page=(\d+)[^<>]*>;\s*rel="?next/.exec(String(headers.link))?.[1];
     return {
       jobs: parseJson(PipelineJobs, body, `GitLab's list of jobs with scope ${scope}`),
-      next: Number(headers.get("x-next-page") || linked || 0),
-      total: Number(headers.get("x-total-pages") || 1), // absent above 10,000 jobs
+      next: Number(headers["x-next-page"] || linked || 0),
+      total: Number(headers["x-total-pages"] || 1), // absent above 10,000 jobs
     };
   };
   const first = await readPage(1);
@@ -552,7 +555,7 @@ async function askGitLab(env: Environment, path: string, signal: AbortSignal): P
   const headers: Record<string, string> = env.GITLAB_TOKEN
     ? { "private-token": env.GITLAB_TOKEN }
     : { "job-token": env.CI_JOB_TOKEN ?? "" };
-  const answer = await request(peer, base + path, { headers }, signal);
+  const answer = await request(peer, base + path, { method: "GET", headers }, signal);
   if (answer.status === 200) return answer;
   const hint =
     answer.status === 401 || answer.status === 403
@@ -563,7 +566,8 @@ async function askGitLab(env: Environment, path: string, signal: AbortSignal): P
   );
 }
 
-type Answer = { status: number; headers: Headers; body: string };
+type Request = { method: string; headers: Record<string, string>; body?: string };
+type Answer = { status: number; headers: http.IncomingHttpHeaders; body: string };
 
 const isTransient = ({ status }: Answer) => status === 429 || status >= 500;
 
@@ -574,32 +578,43 @@ const isTransient = ({ status }: Answer) => status === 429 || status >= 500;
 async function request(
   peer: string,
   url: string,
-  init: RequestInit,
+  what: Request,
   signal: AbortSignal,
   isBusy: (answer: Answer) => boolean = isTransient,
 ): Promise<Answer> {
   let failure = "did not answer";
   for (let attempt = 1, waitMs = 0; attempt <= MAX_ATTEMPTS; attempt++) {
+    const timeout = AbortSignal.timeout(waitMs + REQUEST_TIMEOUT_MS);
+    const either = AbortSignal.any([signal, timeout]);
     try {
-      await sleep(waitMs, undefined, { signal: AbortSignal.any([signal]) }); // which many may listen to
-      waitMs = 500 * 2 ** attempt * Math.random();
-      const response = await fetch(url, {
-        ...init,
-        redirect: "manual", // tokens stay with the host that they are for
-        signal: AbortSignal.any([signal, AbortSignal.timeout(REQUEST_TIMEOUT_MS)]),
-      });
-      const answer = { status: response.status, headers: response.headers, body: await response.text() };
+      await sleep(waitMs, undefined, { signal: either });
+      waitMs = Math.ceil(500 * 2 ** attempt * Math.random());
+      const answer = await exchange(url, what, either);
       if (!isBusy(answer)) return answer;
       failure = `answered ${answer.status}`;
-      waitMs = Math.min(Number(answer.headers.get("retry-after")) * 1_000 || waitMs, MAX_RETRY_AFTER_MS);
+      waitMs = Math.min(Math.ceil(Number(answer.headers["retry-after"]) * 1_000) || waitMs, MAX_RETRY_AFTER_MS);
     } catch (error) {
-      const { name, message, cause } = error as Error & { cause?: NodeJS.ErrnoException };
       if (signal.aborted) throw new Error(`${peer} ${failure}, and the time of this run is up`, { cause: error });
-      const reason = (cause?.message || cause?.code || message).replace(/\w+:\/\/\S+/g, "its URL"); // as in Deno's errors
-      failure = name === "TimeoutError" ? "did not answer in time" : `is unreachable (${reason})`;
+      const { code, message } = error as NodeJS.ErrnoException;
+      failure = timeout.aborted ? "did not answer in time" : `is unreachable (${message || code})`;
     }
   }
   throw new Error(`${peer} ${failure}, ${MAX_ATTEMPTS} times`);
+}
+
+/**
+ * Not by fetch, whose loading alone is a tenth of a run, which follows redirects with the token in its headers, and
+ * which under Deno sends a POST again by itself when a reused connection is reset: here, each has its own.
+ */
+function exchange(url: string, { method, headers, body }: Request, signal: AbortSignal): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const { request } = url.startsWith("https:") ? https : http;
+    const sent = request(url, { method, headers, signal, agent: false }, (response) => {
+      const { statusCode: status = 0, headers } = response;
+      readStream(response).then((body) => resolve({ status, headers, body }), reject);
+    });
+    sent.on("error", reject).end(body);
+  });
 }
 
 // ── The statistics: pure; how each job did, and what that means for its alert. A threshold is reached when equalled.
@@ -973,12 +988,15 @@ export function openSender(env: Environment, print: (text: string) => void): Edg
   };
 }
 
-/** A POST of JSON. The connection is closed, because Deno sends a POST again by itself when a reused one is reset. */
-const post = (body: object, headers: Record<string, string>) => ({
-  method: "POST",
-  headers: { "content-type": "application/json; charset=utf-8", connection: "close", ...headers },
-  body: JSON.stringify(body),
-});
+const post = (message: object, headers: Record<string, string>): Request => {
+  const body = JSON.stringify(message);
+  const length = `${Buffer.byteLength(body)}`;
+  return {
+    method: "POST",
+    headers: { "content-type": "application/json; charset=utf-8", "content-length": length, ...headers },
+    body,
+  };
+};
 
 /** The alerts of a run as Datadog series: the number of jobs by kind and, where they have one, by owner. */
 export function countAlerts(alerts: Alert[], owners: Owners, env: Environment, now: Date) {

@@ -1,26 +1,35 @@
 import assert from "node:assert/strict";
+import http from "node:http";
+import https from "node:https";
 import { after, before, beforeEach, describe, test } from "node:test";
 import { checkConsistentFailures, type Environment } from "../check-failures.ts";
 import { documentOf, environment, failed, history, makeEdges, memoryStore } from "./builders.ts";
 import { makeFolder } from "./run.ts";
+import { type Asked, answerWith, startServer } from "./servers/http.ts";
 
-// Datadog is reached by https at a name of its own, which no stand-in can have: these tests stand in for fetch.
-const realFetch = globalThis.fetch;
-let asked: Request[] = [];
+// Datadog is reached by https at a name of its own, which no stand-in can have: these tests take its requests to one.
+const realRequest = https.request;
+const asked: (Asked & { url: string })[] = [];
+const urls: string[] = [];
 let status = 202;
+const datadog = await startServer((request, response) => {
+  asked.push({ ...request, url: urls.shift() ?? "" });
+  answerWith(status)(response);
+});
 
 before(() => {
-  globalThis.fetch = (input, init) => {
-    asked.push(new Request(input, { ...init, signal: null }));
-    return Promise.resolve(new Response("", { status }));
-  };
+  https.request = ((url: string, ...rest: [http.RequestOptions, (response: http.IncomingMessage) => void]) => {
+    urls.push(url);
+    return http.request(`${datadog.url}${new URL(url).pathname}`, ...rest);
+  }) as typeof https.request;
 });
 beforeEach(() => {
-  asked = [];
+  asked.length = 0;
   status = 202;
 });
 after(() => {
-  globalThis.fetch = realFetch;
+  https.request = realRequest;
+  datadog.close();
 });
 
 /** A run in which `unit tests`, owned by two teams, fails for the third time, and a job that nobody owns for the fifth. */
@@ -43,7 +52,7 @@ describe("the metrics of Datadog", () => {
     const { run } = await runWithAlerts({ DD_API_KEY: "0123456789abcdef", DD_SITE: "datadoghq.eu" });
 
     assert.deepEqual(
-      asked.map(({ method, url, headers }) => [method, url, headers.get("dd-api-key")]),
+      asked.map(({ method, url, headers }) => [method, url, headers["dd-api-key"]]),
       [["POST", "https://api.datadoghq.eu/api/v2/series", "0123456789abcdef"]],
     );
     const points = [{ timestamp: 1_795_428_000, value: 1 }];
@@ -53,7 +62,7 @@ describe("the metrics of Datadog", () => {
       points,
       tags: ["repository:acme/shop", ...tags],
     });
-    assert.deepEqual(await asked[0]?.json(), {
+    assert.deepEqual(JSON.parse(`${asked[0]?.body}`), {
       series: [count("consecutive", "team:@acme/core"), count("consecutive", "team:#checkout"), count("cumulative")],
     });
     assert.deepEqual(run.warnings, [
