@@ -57,18 +57,18 @@ describe("writeMessage() header", () => {
   test("names the job, the project, the branch and the pipeline, with a link", () => {
     assert.equal(
       headerOf([alertOf("unit tests")]),
-      `🔴 broken: unit tests – acme/shop main, <${PROJECT}/pipelines/1005|pipeline 1005>`,
+      `🔴 broken: unit tests in acme/shop main, <${PROJECT}/pipelines/1005|pipeline 1005>`,
     );
   });
 
   test("names the commit where there is no branch", () => {
     const variables = { CI_COMMIT_BRANCH: undefined, CI_COMMIT_SHA: "0ddba11".repeat(5) };
-    assert.match(headerOf([alertOf("a")], variables) ?? "", / – acme\/shop 0ddba110, /);
+    assert.match(headerOf([alertOf("a")], variables) ?? "", / in acme\/shop 0ddba110, /);
   });
 
   test("names the project by its id where its path is unknown", () => {
     const variables = { CI_PROJECT_PATH: undefined, CI_PROJECT_ID: "4242" };
-    assert.match(headerOf([alertOf("a")], variables) ?? "", / – project 4242 main, /);
+    assert.match(headerOf([alertOf("a")], variables) ?? "", / in project 4242 main, /);
   });
 
   test("tells the kinds apart, the gravest first", () => {
@@ -78,13 +78,13 @@ describe("writeMessage() header", () => {
       alertOf("c"),
       alertOf("d"),
     ];
-    assert.match(headerOf(alerts) ?? "", /^🔴 broken: c, d · 🟠 failing often: b · 🟢 recovered: a – /);
+    assert.match(headerOf(alerts) ?? "", /^🔴 broken: c, d; 🟠 failing often: b; 🟢 recovered: a in /);
   });
 
   test("counts the jobs where their names would make it long", () => {
     const many = Array.from({ length: 30 }, (_, i) => alertOf(`job ${i + 1}`));
-    assert.match(headerOf(many) ?? "", /^🔴 broken: 30 jobs – /);
-    assert.match(headerOf([alertOf("x".repeat(255))]) ?? "", /^🔴 broken: 1 job – /);
+    assert.match(headerOf(many) ?? "", /^🔴 broken: 30 jobs in /);
+    assert.match(headerOf([alertOf("x".repeat(255))]) ?? "", /^🔴 broken: 1 job in /);
   });
 });
 
@@ -95,7 +95,7 @@ describe("writeMessage() paragraph", () => {
       paragraphOf(alert, {}, [["c0ffee03", "Add a cart"]]),
       [
         `🔴 <${PROJECT}/jobs/105|unit tests> failed 3 times in a row: ${[103, 104, 105].map(linkToJob).join(" ")}`,
-        `since <${PROJECT}/commit/c0ffee03|c0ffee03> “Add a cart”, <${PROJECT}/compare/c0ffee02...c0ffee03|changes since the last pass>`,
+        `since <${PROJECT}/commit/c0ffee03|c0ffee03> "Add a cart", <${PROJECT}/compare/c0ffee02...c0ffee03|changes since the last pass>`,
       ].join("\n"),
     );
   });
@@ -162,7 +162,7 @@ describe("writeMessage() paragraph", () => {
   test("has no links where the project's address is unknown", () => {
     assert.equal(
       write([alertOf("a")], { CI_PROJECT_URL: undefined }),
-      "🔴 broken: a – acme/shop main, pipeline 1005\n\n🔴 a failed 3 times in a row: 102 103 104\nsince c0ffee02",
+      "🔴 broken: a in acme/shop main, pipeline 1005\n\n🔴 a failed 3 times in a row: 102 103 104\nsince c0ffee02",
     );
   });
 });
@@ -171,9 +171,9 @@ describe("writeMessage() takes names and titles for data", () => {
   test("escapes what Slack would take for markup", () => {
     const name = "<!channel> & <http://evil|x>";
     const message = write([alertOf(name)], {}, [["c0ffee02", "<@U1> & <!here>"]]);
-    assert.match(message, /^🔴 broken: &lt;!channel&gt; &amp; &lt;http:\/\/evil\|x&gt; – /);
-    assertIncludes(message, `<${PROJECT}/jobs/104|&lt;!channel&gt; &amp; &lt;http://evil¦x&gt;> failed`);
-    assertIncludes(message, "“&lt;@U1&gt; &amp; &lt;!here&gt;”");
+    assert.match(message, /^🔴 broken: &lt;!channel&gt; &amp; &lt;http:\/\/evil\|x&gt; in /);
+    assertIncludes(message, `<${PROJECT}/jobs/104|&lt;!channel&gt; &amp; &lt;http://evil/x&gt;> failed`);
+    assertIncludes(message, '"&lt;@U1&gt; &amp; &lt;!here&gt;"');
   });
 
   test("keeps an address in its link, whatever characters it has", () => {
@@ -183,8 +183,8 @@ describe("writeMessage() takes names and titles for data", () => {
 
   test("replaces control characters and line breaks", () => {
     const message = write([alertOf("a\nb\u0007\u0085c\u2028d\u0000")], {}, [["c0ffee02", "one\r\n\r\ntwo"]]);
-    assert.match(message, /^🔴 broken: a b c d {2}– /);
-    assertIncludes(message, "“one two”");
+    assert.match(message, /^🔴 broken: a b c d {2}in /);
+    assertIncludes(message, '"one two"');
   });
 
   test("every < and > in a message belongs to a link of its own making, whatever the name and the title are", () => {
@@ -207,7 +207,7 @@ describe("writeMessage() takes names and titles for data", () => {
     const job = { ...failed("a", { id: 7 }), web_url: "javascript:alert(1)" };
     const variables = { CONSECUTIVE_THRESHOLD: "1", CI_PROJECT_URL: undefined };
     assert.deepEqual(await tell([job], variables), [
-      "🔴 broken: a – acme/shop main, pipeline 1005\n\n🔴 a failed 1 times in a row: 7\nsince 0ddba11",
+      "🔴 broken: a in acme/shop main, pipeline 1005\n\n🔴 a failed 1 times in a row: 7\nsince 0ddba11",
     ]);
   });
 });
@@ -230,7 +230,7 @@ describe("toPlainText()", () => {
     await edges.send(alert, edges.signal);
     assert.deepEqual(printed, [
       [
-        `🔴 broken: a & b – acme/shop main, pipeline 1005 (${PROJECT}/pipelines/1005)`,
+        `🔴 broken: a & b in acme/shop main, pipeline 1005 (${PROJECT}/pipelines/1005)`,
         "",
         `🔴 a & b (${PROJECT}/jobs/104) failed 3 times in a row: ${[102, 103, 104].map((id) => `${PROJECT}/jobs/${id}`).join(" ")}`,
         `since ${PROJECT}/commit/c0ffee02, changes since the last pass (${PROJECT}/compare/c0ffee01...c0ffee02)`,
@@ -252,7 +252,7 @@ describe("checkConsistentFailures() splits messages", () => {
     assert.ok(Math.max(...lengths) <= 3_900, `${lengths}`);
     assert.ok(Math.min(...lengths.slice(0, -1)) > 3_000, `${lengths}`);
     assert.deepEqual(
-      parts.map(([header]) => /^🔴 broken: .* – acme\/shop main, .*pipeline 1005>$/.test(header ?? "")),
+      parts.map(([header]) => /^🔴 broken: .* in acme\/shop main, .*pipeline 1005>$/.test(header ?? "")),
       parts.map(() => true),
     );
     const told = parts.flatMap(([, ...paragraphs]) => paragraphs.map((text) => /\|(job-[^>]*)>/.exec(text)?.[1]));
@@ -309,9 +309,9 @@ describe("checkConsistentFailures() reads the titles of commits", () => {
     const jobs = ["a", "b", "c"].map((name, i) => ({ id: 200 + i, name, status: "failed" }));
     const { since } = await tellWithGitLab(gitlab, jobs, before);
     assert.deepEqual(since, [
-      "since c0ffee02 “Add a cart &amp; &lt;!here&gt;”, changes since the last pass",
-      "since c0ffee03 “Empty the cart”, changes since the last pass",
-      "since c0ffee02 “Add a cart &amp; &lt;!here&gt;”, changes since the last pass",
+      'since c0ffee02 "Add a cart &amp; &lt;!here&gt;", changes since the last pass',
+      'since c0ffee03 "Empty the cart", changes since the last pass',
+      'since c0ffee02 "Add a cart &amp; &lt;!here&gt;", changes since the last pass',
     ]);
     assert.deepEqual(asked(gitlab), ["c0ffee02", "c0ffee03"]);
   });
@@ -323,7 +323,7 @@ describe("checkConsistentFailures() reads the titles of commits", () => {
     const { since } = await tellWithGitLab(gitlab, jobs, documentOf(["a", history("·")]), {
       CONSECUTIVE_THRESHOLD: "1",
     });
-    assert.deepEqual(since, ["since 0ddba11 “Break a”, changes since the last pass"]);
+    assert.deepEqual(since, ['since 0ddba11 "Break a", changes since the last pass']);
     assert.deepEqual(asked(gitlab), []);
   });
 
@@ -363,7 +363,7 @@ describe("checkConsistentFailures() reads the titles of commits", () => {
       "since c0ffee02, changes since the last pass",
       "since c0ffee03, changes since the last pass",
       "since c0ffee04, changes since the last pass",
-      "since c0ffee05 “Add a cart”, changes since the last pass",
+      'since c0ffee05 "Add a cart", changes since the last pass',
     ]);
     assert.deepEqual(run.errors, []);
   });

@@ -154,7 +154,7 @@ describe("formatTable()", () => {
   test("ends after 500 jobs and says how many more there are", () => {
     const lines = format(Array.from({ length: 502 }, (_, i) => [`job ${i}`, history("✗")])).split("\n");
     assert.equal(lines.length, 1 + 500 + 1);
-    assert.equal(lines.at(-1), "… and 2 more, which report --json lists");
+    assert.equal(lines.at(-1), "... and 2 more, which report --json lists");
   });
 
   test("says that nothing is tracked", () => {
