@@ -55,7 +55,7 @@ export async function installRuntimes(words: string[] = []): Promise<Runtime[]> 
       withImports: (imports) => [`--import-map=data:application/json,${JSON.stringify({ imports })}`],
       suite: [deno, "test", "-A"],
     },
-    { name: `Bun ${VERSIONS.bun}`, command: () => [bun], lone: [], suite: [bun, "test"] },
+    { name: `Bun ${VERSIONS.bun}`, command: () => [bun], lone: [], suite: [bun, "test", "--timeout", "60000"] },
   ];
   const isNamed = ({ name }: Runtime) => words.some((word) => name.toLowerCase().includes(word.toLowerCase()));
   const chosen = words.length > 0 ? runtimes.filter(isNamed) : runtimes;
