@@ -60,10 +60,10 @@ async function runSuite(runtime: Runtime): Promise<string> {
   const notable = `${stdout}${stderr}`.split("\n").filter((line) => !/✔|▶|\(pass\)|\bok \(/.test(line));
   const summary = notable.slice(-80).join("\n");
   if (code !== 0) throw new Error(`${runtime.suite.join(" ")} test/*.test.ts ended with ${code}:\n${summary}`);
-  // node --test says `pass 12`, deno test `12 passed`, bun test `12 pass`.
-  const passed = Number(/.*\bpass (\d+)|.*\b(\d+) pass/s.exec(summary)?.slice(1).find(Boolean));
-  assert.ok(passed > 0, `No test ran:\n${summary}`);
-  return `${passed} tests passed in ${files.length} files`;
+  // node --test says `pass 12`, deno test `12 passed (34 steps)`, bun test `12 pass`.
+  const passed = summary.match(/\bpass [1-9]\d*|\b[1-9]\d* pass(ed( \(\d+ steps\))?)?/g)?.at(-1);
+  assert.ok(passed, `No test ran:\n${summary}`);
+  return `${passed}, in ${files.length} files`;
 }
 
 /** Runs the main job for a job that fails three times and then passes three times, and looks at all that came of it. */
