@@ -10,7 +10,7 @@
  * From top to bottom: the document, the environment, the story, the store, the pipeline's jobs, the statistics,
  * the routing, the messages, the delivery, the table, the command line. Only the last one touches `process`.
  */
-import { realpathSync } from "node:fs";
+import { existsSync, realpathSync } from "node:fs";
 import { readFile, rename, rm, writeFile } from "node:fs/promises";
 import http from "node:http";
 import https from "node:https";
@@ -137,8 +137,13 @@ async function readText(path: string): Promise<string> {
 // --- The environment: each variable, what it must look like, its default. README.md says what they mean.
 
 const SECRETS = [
-  ...["GITLAB_TOKEN", "CI_JOB_TOKEN", "SLACK_API_TOKEN", "SLACK_WEBHOOK_URL", "DD_API_KEY"],
-  ...["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"],
+  "GITLAB_TOKEN",
+  "CI_JOB_TOKEN",
+  "SLACK_API_TOKEN",
+  "SLACK_WEBHOOK_URL",
+  "DD_API_KEY",
+  "AWS_SECRET_ACCESS_KEY",
+  "AWS_SESSION_TOKEN",
 ];
 
 const isHttpUrl = (value: string) => /^https?:\/\/[^\s/@]+([/?#]\S*)?$/i.test(value) && URL.canParse(value);
@@ -289,9 +294,11 @@ export async function checkConsistentFailures(env: Environment, edges: Edges, dr
       order > 0 ? updateStatistics(before, await listJobs(before), env, edges.now) : keepStatistics(before);
     const { routes, warnings } = routeAlerts(update.alerts, owners, env);
     const texts = await writeMessages(routes, env, edges);
-    const claim = order < 0 ? { claimed: [] } : claimAlerts(update.document, texts, env, claimedAt);
-    const messages = claim.claimed.map(({ channel, text }) => ({ channel, text, delivered: false }));
-    const result: Run = { outcome, before, ...update, routes, ...claim, messages, warnings, errors: [] };
+    const claim = order < 0 ? { claimed: [], others: [] } : claimAlerts(update.document, texts, env, claimedAt);
+    const { claimed, others } = claim;
+    const messages = claimed.map(({ channel, text }) => ({ channel, text, delivered: false }));
+    const told = { routes, claimed, messages, warnings: [...warnings, ...describeWaiting(others)], errors: [] };
+    const result: Run = { outcome, before, ...update, ...claim, ...told };
     const isIdle = dryRun || (order <= 0 && result.claimed.length === 0);
     return isIdle ? { result } : { result, upload: await uploadJobExecutions(result.document, stored?.version, edges) };
   });
@@ -454,7 +461,7 @@ const S3_HINTS: Hints = [
   [/NoSuchBucket/, "check JOB_EXECUTIONS_URL"],
   [/InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken/, "check the AWS credentials"],
   [/credentials/, "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or a role"],
-  [/Region is missing|PermanentRedirect|AuthorizationHeaderMalformed/, "set AWS_REGION to the region of the bucket"],
+  [/region|PermanentRedirect|AuthorizationHeaderMalformed/, "set AWS_REGION to the region of the bucket"],
   [/answered 501/, "set S3_CONDITIONAL_WRITES=off if the store lacks conditional writes, S3_SSE=none if encryption"],
   [/answered 403/, "allow s3:GetObject and s3:PutObject, and s3:ListBucket: without it, a missing object is a 403 too"],
   [/answered 400 .*(encrypt|InvalidArgument|InvalidRequest)/i, "set S3_SSE=none if the store lacks encryption"],
@@ -608,7 +615,7 @@ async function request(
       failure = timeout.aborted ? "did not answer in time" : `is unreachable (${message || code})`;
     }
   }
-  throw new Error(`${peer} ${failure}, ${MAX_ATTEMPTS} times`);
+  throw new Error(`${peer} ${failure}, ${MAX_ATTEMPTS} times; check its address and the network, or try again later`);
 }
 
 /**
@@ -662,11 +669,12 @@ export function updateStatistics(before: JobExecutions, ran: PipelineJob[], env:
     const latest = attempts.get(name);
     const execution = toExecution(latest, env);
     let job = addExecution(before.jobs.get(name) ?? NEW_JOB, execution, env, at);
-    const [kind, ...others] = execution ? reachedBy(job, env) : [];
-    for (const threshold of kind ? [kind, ...others] : []) {
-      if (threshold === "recovered") reached.recovered.push(name);
-      else reached[threshold].set(name, idsOf(failuresIn(job)));
+    const kinds = execution ? reachedBy(job, env) : [];
+    for (const kind of kinds) {
+      if (kind === "recovered") reached.recovered.push(name);
+      else reached[kind].set(name, idsOf(failuresIn(job)));
     }
+    const [kind] = kinds;
     // One alert for one trouble: while it is open, only going from failing often to failing in a row is news.
     if (kind === "recovered" || (kind && kind !== job.alert?.kind && job.alert?.kind !== "consecutive")) {
       alerts.push({ kind, name, job, openedAt: job.alert?.at ?? at, latest });
@@ -747,9 +755,10 @@ const OwnerChannels = v.pipe(
 export function parseOwners(text: string, source: string): Owners["rules"] {
   return text.split(/\r?\n/).flatMap((line, index) => {
     const [pattern, ...owners] = line.match(/(\\.|[^\s\\])+/gu) ?? [];
-    if (pattern === undefined || pattern.startsWith("#")) return [];
     const fail = (problem: string) => new Error(`${source}:${index + 1}: ${problem}`);
+    if (pattern?.startsWith("#")) return [];
     if (/(^|[^\\])(\\\\)*\\\s*$/.test(line)) throw fail("Expected a character after the last backslash");
+    if (pattern === undefined) return [];
     if (owners.length === 0) throw fail(`Expected an owner after the pattern ${pattern}, e.g. @org/team or #channel`);
     if (owners.includes("#")) throw fail("Expected a channel's name after #; a comment needs a line of its own");
     return { pattern: toRegExp(pattern), owners: [...new Set(owners)] };
@@ -922,7 +931,7 @@ function claimAlerts(document: JobExecutions, texts: Text[], env: Environment, c
     return { channel: target, text, claimed_at: claimedAt };
   });
   const others = document.pending_alerts.filter((alert) => !isLeft(alert));
-  return { claimed, document: { ...document, pending_alerts: [...others, ...claimed] } };
+  return { claimed, others, document: { ...document, pending_alerts: [...others, ...claimed] } };
 }
 
 /** Sends alerts, to each channel in their order. A failure is noted in the message and stops no other. */
@@ -958,6 +967,12 @@ async function clearAlerts(delivered: PendingAlert[], { store, pause }: Edges): 
   }
 }
 
+function describeWaiting(alerts: PendingAlert[]): string[] {
+  if (alerts.length === 0) return [];
+  const until = new Date(Math.max(...alerts.map((alert) => Date.parse(alert.claimed_at))) + CLAIM_MS).toISOString();
+  return [`${alerts.length} messages of another run are pending; a run after ${until} sends those that stay so`];
+}
+
 function describeUndelivered(messages: Message[], now: Date): string[] {
   const failed = messages.filter((message) => !message.delivered);
   const reasons = failed.map(({ channel, error }) => (channel ? `${channel}: ${error}` : error)).join("; ");
@@ -972,7 +987,7 @@ const SLACK_HINTS: Hints = [
   [/missing_scope/, "give the bot the scope chat:write"],
   [/channel_not_found/, "check the channel's name, and invite the bot if it is private"],
   [/not_in_channel/, "invite the bot to the channel"],
-  [/is_archived/, "unarchive the channel, or name another one"],
+  [/is_archived/, "unarchive the channel"],
   [/msg_too_long/, "shorten JOB_HISTORY_URL"],
   [/webhook/, "check SLACK_WEBHOOK_URL"],
 ];
@@ -1118,7 +1133,12 @@ function describeRun(run: Run, env: Environment, look: Look, dryRun: boolean): s
     "out-of-order": `Pipeline ${env.CI_PIPELINE_ID} is older than the stored ${before.pipeline_id}: nothing is done`,
   };
   const sent = messages.length > 0 && !dryRun ? `, ${delivered} of ${messages.length} messages delivered` : "";
-  const table = formatTable(document, env, look, routes);
+  const refused = new Set(messages.filter((message) => message.error).map(({ channel }) => channel));
+  const told = [...routes].map(([channel, alerts]): [string | null, Alert[]] => [
+    refused.has(channel) ? `${channel ?? "nobody"} (pending)` : channel,
+    alerts,
+  ]);
+  const table = formatTable(document, env, look, new Map(told));
   return [...(dryRun ? describeDryRun(run) : []), lines[outcome] + sent, table].join("\n\n");
 }
 
@@ -1129,7 +1149,10 @@ function describeDryRun({ before, document, messages }: Run): string[] {
       : "not tracked";
   const changes = [...new Set([...before.jobs.keys(), ...document.jobs.keys()])]
     .filter((name) => before.jobs.get(name) !== document.jobs.get(name))
-    .map((name) => `  ${name}: ${describe(before.jobs.get(name))} ${SIGNS.to} ${describe(document.jobs.get(name))}`);
+    .map(
+      (name) =>
+        `  ${toOneLine(name)}: ${describe(before.jobs.get(name))} ${SIGNS.to} ${describe(document.jobs.get(name))}`,
+    );
   const sent = messages.map(({ channel, text }) => `Would send${channel ? ` to ${channel}` : ""}:\n${text}`);
   return ["Dry run: nothing is sent or written", ...sent, ["Would store:", ...changes].join("\n")];
 }
@@ -1153,7 +1176,7 @@ const REPORT_PLACEHOLDERS = { CI_PIPELINE_ID: "1", CI_COMMIT_SHA: "0000000", PIP
 
 function parseCommandLine(args: string[]) {
   const boolean = { type: "boolean" } as const;
-  const options = { "dry-run": boolean, json: boolean, help: boolean };
+  const options = { "dry-run": boolean, json: boolean, help: { ...boolean, short: "h" } };
   const { values, positionals } = parseArgs({ args, options, allowPositionals: true });
   const command = positionals.join(" ");
   if (command !== "" && command !== "report") throw new Error(`Unknown command: ${command}; see --help`);
@@ -1174,6 +1197,7 @@ const reportToJson = ({ pipeline_id, jobs }: JobExecutions) => ({
 async function main(args: string[], variables: Variables): Promise<number> {
   const secrets = SECRETS.map((secret) => variables[secret] ?? "").filter((secret) => secret.length >= 6);
   secrets.sort((a, b) => b.length - a.length); // one may be a part of another
+  for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {}); // a reader may leave: go on
   const printTo = (stream: NodeJS.WriteStream) => (text: string) => {
     stream.write(`${secrets.reduce((hidden, secret) => hidden.replaceAll(secret, "***"), text)}\n`);
   };
@@ -1186,14 +1210,14 @@ async function main(args: string[], variables: Variables): Promise<number> {
     const print = printTo(stream);
     const toObject = (_: string, value: unknown) => (value instanceof Map ? Object.fromEntries(value) : value);
     const printJson = (value: object) => json && printTo(process.stdout)(JSON.stringify(value, toObject));
-    const { CI_DEFAULT_BRANCH: main, CI_COMMIT_BRANCH, CI_PIPELINE_ID } = variables;
+    const { CI_DEFAULT_BRANCH, CI_COMMIT_BRANCH, CI_PIPELINE_ID } = variables;
     if (help) {
       print(HELP);
       return 0;
     }
-    if (!isReport && main && CI_COMMIT_BRANCH !== main) {
+    if (!isReport && CI_DEFAULT_BRANCH && CI_COMMIT_BRANCH !== CI_DEFAULT_BRANCH) {
       // Before the rest is validated: protected variables are missing in the pipelines of other branches.
-      print(`Nothing to do: this is not a pipeline of the default branch, ${main}`);
+      print(`Nothing to do: this is not a pipeline of the default branch, ${CI_DEFAULT_BRANCH}`);
       const { reached } = keepStatistics(createInitialJobExecutions());
       const ids = { pipeline_id: Number(CI_PIPELINE_ID) || null, stored_pipeline_id: null };
       printJson({ outcome: "not-default-branch", ...ids, reached, messages: [] });
@@ -1206,9 +1230,10 @@ async function main(args: string[], variables: Variables): Promise<number> {
     const isColoured = stream.isTTY && !variables.NO_COLOR && variables.TERM !== "dumb";
     const look: Look = { columns: stream.columns ?? 120, paint: isColoured ? styleText : (_, text) => text };
     if (isReport) {
-      const document = (await retrieveJobExecutions({ store, signal }))?.document ?? createInitialJobExecutions();
-      const pending = document.pending_alerts.length;
-      print(`Job executions at ${store.source}, after pipeline ${document.pipeline_id}, ${pending} messages pending\n`);
+      const stored = await retrieveJobExecutions({ store, signal });
+      const document = stored?.document ?? createInitialJobExecutions();
+      const state = `after pipeline ${document.pipeline_id}, ${document.pending_alerts.length} messages pending`;
+      print(`Job executions in ${store.source}: ${stored ? state : "not there yet, if JOB_EXECUTIONS_URL is right"}\n`);
       print(formatTable(document, env, look, new Map()));
       printJson(reportToJson(document));
       return 0;
@@ -1219,12 +1244,13 @@ async function main(args: string[], variables: Variables): Promise<number> {
     const { outcome, before, reached, messages } = run;
     const ids = { pipeline_id: env.CI_PIPELINE_ID, stored_pipeline_id: before.pipeline_id };
     printJson({ outcome, ...ids, reached, messages });
-    for (const warning of run.warnings) printError(`Warning: ${warning}`);
+    for (const warning of run.warnings) printError(`Warning: ${toOneLine(warning)}`);
     if (run.errors.length > 0) throw new Error(run.errors.join("; "));
     return 0;
   } catch (error) {
     const { message, stack } = error as Error;
-    printError(variables.DEBUG ? `${stack}` : `Error: ${toOneLine(message)}`);
+    const reason = message.replace(/(Unknown option '[^']*').*/, "$1; see --help");
+    printError(variables.DEBUG ? `${stack}` : `Error: ${toOneLine(reason)}`);
     return exitCode;
   } finally {
     stop.abort(); // what is still asked of a peer no longer matters
@@ -1233,7 +1259,7 @@ async function main(args: string[], variables: Variables): Promise<number> {
 
 // tsx on Node 20 has no import.meta.main, Node 24.2 has a wrong one, and a symlinked checkout has another path.
 const entry = process.argv[1];
-if (import.meta.main || (entry !== undefined && import.meta.url === pathToFileURL(realpathSync(entry)).href)) {
+if (import.meta.main || (entry && existsSync(entry) && import.meta.url === pathToFileURL(realpathSync(entry)).href)) {
   process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED = "true"; // said in every log, about every Node 20
   main(process.argv.slice(2), process.env).then((exitCode) => {
     process.exitCode = exitCode;
