@@ -288,19 +288,17 @@ export async function checkConsistentFailures(env: Environment, edges: Edges, dr
     const before = stored?.document ?? createInitialJobExecutions();
     if (unconfirmed && wasStored(unconfirmed, before)) return { result: unconfirmed };
 
-    const order = Math.sign(env.CI_PIPELINE_ID - before.pipeline_id);
-    const outcome = order > 0 ? "counted" : order === 0 ? "already-counted" : "out-of-order";
-    const update =
-      order > 0 ? updateStatistics(before, await listJobs(before), env, edges.now) : keepStatistics(before);
-    const { routes, warnings } = routeAlerts(update.alerts, owners, env);
-    const texts = await writeMessages(routes, env, edges);
-    const claim = order < 0 ? { claimed: [], others: [] } : claimAlerts(update.document, texts, env, claimedAt);
-    const { claimed, others } = claim;
-    const messages = claimed.map(({ channel, text }) => ({ channel, text, delivered: false }));
-    const told = { routes, claimed, messages, warnings: [...warnings, ...describeWaiting(others)], errors: [] };
-    const result: Run = { outcome, before, ...update, ...claim, ...told };
-    const isIdle = dryRun || (order <= 0 && result.claimed.length === 0);
-    return isIdle ? { result } : { result, upload: await uploadJobExecutions(result.document, stored?.version, edges) };
+    if (before.pipeline_id > env.CI_PIPELINE_ID) return { result: bypass(before) };
+
+    const isNew = before.pipeline_id < env.CI_PIPELINE_ID;
+    const update = isNew ? updateStatistics(before, await listJobs(before), env, edges.now) : keepStatistics(before);
+    const routing = routeAlerts(update.alerts, owners, env);
+    const claim = claimAlerts(update.document, await writeMessages(routing.routes, env, edges), env, claimedAt);
+    const warnings = [...routing.warnings, ...claim.warnings];
+    const outcome = isNew ? "counted" : "already-counted";
+    const result: Run = { ...bypass(before), outcome, ...update, ...routing, ...claim, warnings };
+    if (dryRun || (!isNew && claim.claimed.length === 0)) return { result };
+    return { result, upload: await uploadJobExecutions(result.document, stored?.version, edges) };
   });
   if (dryRun || run.claimed.length === 0) return run;
 
@@ -310,6 +308,18 @@ export async function checkConsistentFailures(env: Environment, edges: Edges, dr
   const errors = [...describeUndelivered(messages, edges.now), ...(await clearAlerts(delivered, edges))];
   return { ...run, messages, warnings: [...run.warnings, ...(await metrics)], errors };
 }
+
+/** The run of a pipeline that is older than the stored one: nothing is counted, sent or written. */
+const bypass = (before: JobExecutions): Run => ({
+  ...keepStatistics(before),
+  outcome: "out-of-order",
+  before,
+  routes: new Map(),
+  claimed: [],
+  messages: [],
+  warnings: [],
+  errors: [],
+});
 
 /**
  * Repeats an attempt to read, change and upload the document until no other run stored it in between. The attempt is
@@ -931,7 +941,9 @@ function claimAlerts(document: JobExecutions, texts: Text[], env: Environment, c
     return { channel: target, text, claimed_at: claimedAt };
   });
   const others = document.pending_alerts.filter((alert) => !isLeft(alert));
-  return { claimed, others, document: { ...document, pending_alerts: [...others, ...claimed] } };
+  const messages = claimed.map(({ channel, text }): Message => ({ channel, text, delivered: false }));
+  const updated = { ...document, pending_alerts: [...others, ...claimed] };
+  return { claimed, messages, document: updated, warnings: describeWaiting(others) };
 }
 
 /** Sends alerts, to each channel in their order. A failure is noted in the message and stops no other. */
