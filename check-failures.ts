@@ -304,8 +304,7 @@ export async function checkConsistentFailures(env: Environment, edges: Edges, dr
 
   const metrics = sendMetrics(run.alerts, owners, env, edges);
   const messages = await sendNotification(run.claimed, edges);
-  const delivered = run.claimed.filter((_, i) => messages[i]?.delivered);
-  const errors = [...describeUndelivered(messages, edges.now), ...(await clearAlerts(delivered, edges))];
+  const errors = [...describeUndelivered(messages, edges.now), ...(await clearAlerts(run.claimed, messages, edges))];
   return { ...run, messages, warnings: [...run.warnings, ...(await metrics)], errors };
 }
 
@@ -962,7 +961,8 @@ export async function sendNotification(alerts: PendingAlert[], { send, signal }:
 }
 
 /** Takes the delivered alerts out of the stored document. Resolves to what went wrong with that. */
-async function clearAlerts(delivered: PendingAlert[], { store, pause }: Edges): Promise<string[]> {
+async function clearAlerts(claimed: PendingAlert[], messages: Message[], { store, pause }: Edges): Promise<string[]> {
+  const delivered = claimed.filter((_, i) => messages[i]?.delivered);
   const edges = { store, pause, signal: AbortSignal.timeout(CLEAR_TIMEOUT_MS) };
   const isPending = (alert: PendingAlert) => !delivered.some((other) => isSameAlert(alert, other));
   if (delivered.length === 0) return [];
