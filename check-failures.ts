@@ -8,12 +8,12 @@
  * or five in the last ten executions, are an alert. README.md shows one, and how to set this up in GitLab CI.
  *
  * From top to bottom: the document, the environment, the story, the store, the pipeline's jobs, the statistics,
- * the routing, the messages, the delivery, the table, the command line. Only the last one touches `process`.
+ * the routing, the messages, the delivery, the table, the command line. Only the last one prints, reads the environment
+ * and ends the process.
  */
 import { existsSync, realpathSync } from "node:fs";
 import { readFile, rename, rm, writeFile } from "node:fs/promises";
-import http from "node:http";
-import https from "node:https";
+import type { IncomingHttpHeaders } from "node:http";
 import process from "node:process";
 import { text as readStream } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -592,9 +592,15 @@ async function askGitLab(env: Environment, path: string, signal: AbortSignal): P
 }
 
 type Request = { method: string; headers: Record<string, string>; body?: string };
-type Answer = { status: number; headers: http.IncomingHttpHeaders; body: string };
+type Answer = { status: number; headers: IncomingHttpHeaders; body: string };
 
 const isTransient = ({ status }: Answer) => status === 429 || status >= 500;
+
+/** A signal with a time limit. It holds its timeout, which Node 20 would else take for garbage and never fire. */
+function within(ms: number, signal: AbortSignal): AbortSignal {
+  const timeout = AbortSignal.timeout(ms);
+  return Object.assign(AbortSignal.any([signal, timeout]), { timeout });
+}
 
 /**
  * One HTTP request, tried again where the network, the peer's load or an error of its own failed it. Resolves to any
@@ -609,8 +615,7 @@ async function request(
 ): Promise<Answer> {
   let failure = "did not answer";
   for (let attempt = 1, waitMs = 0; attempt <= MAX_ATTEMPTS; attempt++) {
-    const timeout = AbortSignal.timeout(waitMs + REQUEST_TIMEOUT_MS);
-    const either = AbortSignal.any([signal, timeout]);
+    const either = within(waitMs + REQUEST_TIMEOUT_MS, signal);
     try {
       if (waitMs > 0) await sleep(waitMs, undefined, { signal: either });
       waitMs = Math.ceil(500 * 2 ** attempt * Math.random());
@@ -621,7 +626,7 @@ async function request(
     } catch (error) {
       if (signal.aborted) throw new Error(`${peer} ${failure}, and the time of this run is up`, { cause: error });
       const { code, message } = error as NodeJS.ErrnoException;
-      failure = timeout.aborted ? "did not answer in time" : `is unreachable (${message || code})`;
+      failure = either.aborted ? "did not answer in time" : `is unreachable (${message || code})`;
     }
   }
   throw new Error(`${peer} ${failure}, ${MAX_ATTEMPTS} times; check its address and the network, or try again later`);
@@ -633,7 +638,8 @@ async function request(
  */
 function exchange(url: string, { method, headers, body }: Request, signal: AbortSignal): Promise<Answer> {
   return new Promise((resolve, reject) => {
-    const { request } = url.startsWith("https:") ? https : http;
+    // Not imported: Node 24 loads WebSocket, and with it fetch, for whoever imports node:http.
+    const { request } = process.getBuiltinModule(url.startsWith("https:") ? "node:https" : "node:http");
     const sent = request(url, { method, headers, signal, agent: false }, (response) => {
       const { statusCode: status = 0, headers } = response;
       readStream(response).then((body) => resolve({ status, headers, body }), reject);
@@ -911,7 +917,7 @@ function formatDuration(ms: number): string {
 
 /** The titles of the commits that streaks began with. One that can't be read in time is left out: it is for the looks. */
 async function readTitles(alerts: Alert[], env: Environment, signal: AbortSignal): Promise<Map<string, string>> {
-  const soon = AbortSignal.any([signal, AbortSignal.timeout(TITLES_TIMEOUT_MS)]);
+  const soon = within(TITLES_TIMEOUT_MS, signal);
   const own = alerts.find(({ latest }) => latest?.commit)?.latest?.commit?.title;
   const titles = new Map(own ? [[env.CI_COMMIT_SHA, own]] : []);
   const commits = alerts.flatMap(({ kind, job }) => (kind === "consecutive" && originOf(job).first) || []);
@@ -1238,7 +1244,7 @@ async function main(args: string[], variables: Variables): Promise<number> {
     const env = parseEnvironment(variables, isReport ? REPORT_PLACEHOLDERS : {});
     const store = openStore(env);
     exitCode = 1;
-    const signal = AbortSignal.any([stop.signal, AbortSignal.timeout(RUN_TIMEOUT_MS)]);
+    const signal = within(RUN_TIMEOUT_MS, stop.signal);
     const isColoured = stream.isTTY && !variables.NO_COLOR && variables.TERM !== "dumb";
     const look: Look = { columns: stream.columns ?? 120, paint: isColoured ? styleText : (_, text) => text };
     if (isReport) {
