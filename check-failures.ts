@@ -469,7 +469,7 @@ const S3_HINTS: Hints = [
   [/NoSuchBucket/, "check JOB_EXECUTIONS_URL"],
   [/InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken/, "check the AWS credentials"],
   [/credentials/, "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or a role"],
-  [/region|PermanentRedirect|AuthorizationHeaderMalformed/, "set AWS_REGION to the region of the bucket"],
+  [/region|PermanentRedirect|AuthorizationHeaderMalformed/i, "set AWS_REGION to the region of the bucket"],
   [/answered 501/, "set S3_CONDITIONAL_WRITES=off if the store lacks conditional writes, S3_SSE=none if encryption"],
   [/answered 403/, "allow s3:GetObject and s3:PutObject, and s3:ListBucket: without it, a missing object is a 403 too"],
   [/answered 400 .*(encrypt|InvalidArgument|InvalidRequest)/i, "set S3_SSE=none if the store lacks encryption"],
