@@ -8,13 +8,12 @@
  * or five in the last ten executions, are an alert. README.md shows one, and how to set this up in GitLab CI.
  *
  * From top to bottom: the document, the environment, the story, the store, the pipeline's jobs, the statistics,
- * the routing, the messages, the delivery, the table, the command line. Only the last one prints, reads the environment
- * and ends the process.
+ * the routing, the messages, the delivery, the requests, the table, the command line. Only the last one prints, reads
+ * the environment and ends the process.
  */
-import { existsSync, realpathSync } from "node:fs";
-import { readFile, rename, rm, writeFile } from "node:fs/promises";
+import { createReadStream, existsSync, realpathSync } from "node:fs";
+import { rename, rm, writeFile } from "node:fs/promises";
 import type { IncomingHttpHeaders } from "node:http";
-import { text as readStream } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { parseArgs, styleText } from "node:util";
@@ -33,23 +32,59 @@ const MAX_UPLOADS = 20; // of a document that other runs store at the same time
 const MAX_MESSAGE_LENGTH = 3_900;
 const MAX_TABLE_ROWS = 500; // GitLab cuts a job's log at 4 MB
 
-// Circles in red, orange and green, a cross, a dot, an arrow. Escaped, because a file that is all ASCII loads faster: in
-// 222 instead of 238 ms for a whole run under Node 24 without tsx.
-const SIGNS = {
-  ...{ consecutive: "\u{1f534}", cumulative: "\u{1f7e0}", recovered: "\u{1f7e2}" },
-  ...{ failed: "\u2717", passed: "\u00b7", to: "\u2192" },
-};
+// --- The errors: what failed, why, and what to do about it.
+
+const HINTS: [reason: RegExp, hint: string][] = [
+  [/NoSuchBucket/, "check JOB_EXECUTIONS_URL"],
+  [/InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken/, "check the AWS credentials"],
+  [/^S3: .*credentials/, "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or a role"],
+  [/^S3: .*region|PermanentRedirect|AuthorizationHeaderMalformed/i, "set AWS_REGION to the region of the bucket"],
+  [/^S3 refuses/, "it compares versions wrongly: set S3_CONDITIONAL_WRITES=off"],
+  [/^S3 answered 501/, "if it lacks conditional writes, set S3_CONDITIONAL_WRITES=off; if encryption, S3_SSE=none"],
+  [
+    /^S3 answered 403/,
+    "allow s3:GetObject, s3:PutObject, and s3:ListBucket, without which a missing object is a 403 too",
+  ],
+  [/^S3 answered 400 .*(encrypt|InvalidArgument|InvalidRequest)/i, "set S3_SSE=none if the store lacks encryption"],
+  [/^S3 answered [2-4]\d\d/, "check AWS_ENDPOINT_URL_S3, and whether a proxy answered instead"],
+  [/^S3/, "check the network and AWS_ENDPOINT_URL_S3"],
+  [/^other runs/, "retry this job, and give it a resource_group"],
+  [/^GitLab.* answered 40[13]$/, "set GITLAB_TOKEN to a token with read_api (CI_JOB_TOKEN may do from GitLab 18 on)"],
+  [/^GitLab.* answered \d+$/, "check CI_API_V4_URL, CI_PROJECT_ID, CI_PIPELINE_ID, and what the token can see"],
+  [/^Slack.* (invalid_auth|not_authed)/, "set SLACK_API_TOKEN to a valid bot token (xoxb-...)"],
+  [/^Slack.* (token_revoked|token_expired|account_inactive)/, "the bot lost its access: issue a new SLACK_API_TOKEN"],
+  [/^Slack.* missing_scope/, "give the bot the scope chat:write"],
+  [/^Slack.* channel_not_found/, "check the channel's name, and invite the bot if it is private"],
+  [/^Slack.* not_in_channel/, "invite the bot to the channel"],
+  [/^Slack.* is_archived/, "unarchive the channel"],
+  [/^Slack.* msg_too_long/, "shorten JOB_HISTORY_URL"],
+  [/^Slack's webhook answered/, "check SLACK_WEBHOOK_URL"],
+  [/^Datadog.* answered \d+$/, "check DD_API_KEY and DD_SITE"],
+  [/ \d+ times$/, "check its address and the network, or try again later"],
+];
+
+/** An error of one line. A reason begins with the name of the peer that gave it, if it was one. */
+function failure(what: string, reason: string, cause?: unknown): Error {
+  const hint = HINTS.find(([pattern]) => pattern.test(reason))?.[1];
+  return new Error(`${what && `${what}: `}${reason}${hint ? `; ${hint}` : ""}`, { cause });
+}
 
 // --- The document: what is stored between two pipelines. Format and names are those of DataDog's job_executions.v2.json.
 
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
+const anObject = (expected: string) => v.custom<Record<string, unknown>>(isObject, `Expected ${expected}`);
+const toMap = v.transform((object: Record<string, unknown>) => new Map(Object.entries(object)));
+/** An object as a Map, because v.record drops keys that are named `constructor` or `__proto__`. */
+const mapOf = <T extends v.GenericSchema>(expected: string, value: T) =>
+  v.pipe(anObject(expected), toMap, v.map(v.string(), value));
+
+const text = (test: (text: string) => boolean, expected: string) => v.pipe(v.string(), v.check(test, expected));
+const matching = (pattern: RegExp, expected: string) => text((value) => pattern.test(value), expected);
+
 const Count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
-const Timestamp = v.pipe(
-  v.string(),
-  v.check((value) => !Number.isNaN(Date.parse(value)), "Expected a time, e.g. 2026-11-23T10:00:00Z"),
-);
+const Timestamp = text((value) => Number.isFinite(Date.parse(value)), "Expected a time, e.g. 2026-11-23T10:00:00Z");
 
 /** One run of a job: `id` is null where it passed, `commit` where it did not really run. */
 export type Execution = { id: number | null; failing: boolean; commit?: string | null };
@@ -60,15 +95,9 @@ const Execution = v.custom<Execution>(
     isObject(value) &&
     (value.id === null || Number.isSafeInteger(value.id)) &&
     typeof value.failing === "boolean" &&
-    (value.commit === undefined || value.commit === null || typeof value.commit === "string"),
+    ["undefined", "string"].includes(typeof (value.commit ?? undefined)),
   "Expected an execution: {id: integer or null, failing: boolean, commit: string or null}",
 );
-
-const OpenAlert = v.looseObject({
-  kind: v.picklist(["consecutive", "cumulative"]),
-  pipeline_id: Count,
-  at: Timestamp,
-});
 
 const TrackedJob = v.pipe(
   v.looseObject({
@@ -76,7 +105,9 @@ const TrackedJob = v.pipe(
     jobs_info: v.optional(v.array(Execution)),
     cumulative_failures: v.optional(v.array(Execution)), // the older name of jobs_info
     last_run: v.optional(Timestamp),
-    alert: v.optional(OpenAlert),
+    alert: v.optional(
+      v.looseObject({ kind: v.picklist(["consecutive", "cumulative"]), pipeline_id: Count, at: Timestamp }),
+    ),
   }),
   v.check((job) => (job.jobs_info ?? job.cumulative_failures) !== undefined, "Expected an array jobs_info"),
   v.transform(({ cumulative_failures, jobs_info = cumulative_failures ?? [], ...job }) => ({ ...job, jobs_info })),
@@ -89,15 +120,10 @@ const PendingAlert = v.object({ channel: v.nullable(v.string()), text: v.string(
 export type PendingAlert = v.InferOutput<typeof PendingAlert>;
 
 const JobExecutions = v.pipe(
-  v.custom<Record<string, unknown>>(isObject, "Expected an object"),
+  anObject("an object"),
   v.looseObject({
     pipeline_id: v.optional(Count, 0),
-    // Through a Map, because v.record drops jobs that are named `constructor` or `__proto__`.
-    jobs: v.pipe(
-      v.custom<Record<string, unknown>>(isObject, "Expected an object of jobs"),
-      v.transform((jobs) => new Map(Object.entries(jobs))),
-      v.map(v.string(), TrackedJob),
-    ),
+    jobs: mapOf("an object of jobs", TrackedJob),
     pending_alerts: v.optional(v.array(PendingAlert), []),
   }),
 );
@@ -106,10 +132,9 @@ export type JobExecutions = v.InferOutput<typeof JobExecutions>;
 
 /** Throws an error that names `source` and the path of the first fault. */
 function validate<T extends v.GenericSchema>(schema: T, value: unknown, source: string): v.InferOutput<T> {
-  const result = v.safeParse(schema, value, { abortEarly: true });
-  if (result.success) return result.output;
-  const [issue] = result.issues;
-  throw new Error(`${source} is not valid at ${v.getDotPath(issue) ?? "its top"}: ${issue.message}`);
+  const { success, output, issues } = v.safeParse(schema, value, { abortEarly: true });
+  if (success) return output;
+  throw new Error(`${source} is not valid at ${v.getDotPath(issues[0]) ?? "its top"}: ${issues[0].message}`);
 }
 
 function parseJson<T extends v.GenericSchema>(schema: T, text: string, source: string): v.InferOutput<T> {
@@ -123,50 +148,43 @@ function parseJson<T extends v.GenericSchema>(schema: T, text: string, source: s
   return validate(schema, value, source);
 }
 
-const decodeUtf8 = (bytes: Uint8Array) => new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+/** Decodes piece by piece, as 56 MB would else be in memory twice. Throws where a byte is not UTF-8. */
+async function readUtf8(stream: AsyncIterable<Uint8Array>): Promise<string> {
+  const decoder = new TextDecoder("utf-8", { fatal: true });
+  let text = "";
+  for await (const bytes of stream) text += decoder.decode(bytes, { stream: true });
+  return text + decoder.decode();
+}
 
-async function readText(path: string): Promise<string> {
+async function readFile(path: string): Promise<string> {
   try {
-    return decodeUtf8(await readFile(path));
+    return await readUtf8(createReadStream(path));
   } catch (error) {
-    throw new Error(`Cannot read ${path}: ${(error as Error).message}`, { cause: error });
+    throw failure(`Cannot read ${path}`, (error as Error).message, error);
   }
 }
 
 // --- The environment: each variable, what it must look like, its default. README.md says what they mean.
 
 const SECRETS = [
-  "GITLAB_TOKEN",
-  "CI_JOB_TOKEN",
-  "SLACK_API_TOKEN",
-  "SLACK_WEBHOOK_URL",
-  "DD_API_KEY",
-  "AWS_SECRET_ACCESS_KEY",
-  "AWS_SESSION_TOKEN",
+  ...["GITLAB_TOKEN", "CI_JOB_TOKEN", "SLACK_API_TOKEN", "SLACK_WEBHOOK_URL", "DD_API_KEY"],
+  ...["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"],
 ];
 
-const isHttpUrl = (value: string) => /^https?:\/\/[^\s/@]+([/?#]\S*)?$/i.test(value) && URL.canParse(value);
+const isHttpUrl = (text: string) => /^https?:\/\/[^\s/@]+([/?#]\S*)?$/.test(text) && URL.canParse(text);
 
-const matching = (pattern: RegExp, expected: string) => v.pipe(v.string(), v.regex(pattern, expected));
 const word = (expected: string) => v.optional(matching(/^\S+$/, expected));
 const anything = v.optional(v.string());
-const secret = v.optional(
-  matching(/^[\x21-\x7e]+$/, "a token without spaces or line breaks, e.g. glpat-... or xoxb-..."),
-);
+const secret = v.optional(matching(/^[!-~]+$/, "a token without spaces or line breaks, e.g. glpat-... or xoxb-..."));
 const integer = (expected: string) =>
   v.pipe(matching(/^\d+$/, expected), v.transform(Number), v.safeInteger(expected), v.minValue(1, expected));
 const count = (usual: string) => v.optional(integer(`a positive integer, e.g. ${usual}`), usual);
 const oneOf = <T extends string>(usual: T, ...others: T[]) =>
   v.optional(v.picklist([usual, ...others], [usual, ...others].join(" or ")), usual);
-const httpUrl = (example: string) =>
-  v.pipe(v.string(), v.check(isHttpUrl, `an http or https URL without a password, e.g. ${example}`));
-const baseUrl = (example: string) =>
-  v.pipe(
-    httpUrl(example),
-    v.transform((url) => url.replace(/\/+$/, "")),
-  );
-
-const HISTORY_EXAMPLE = "https://ci.example.com/?job={job}";
+const httpUrl = (example: string, part = "") =>
+  text((url) => isHttpUrl(url) && url.includes(part), `an http or https URL without a password, e.g. ${example}`);
+const withoutSlash = v.transform((url: string) => url.replace(/\/+$/, ""));
+const baseUrl = (example: string) => v.pipe(httpUrl(example), withoutSlash);
 
 const Environment = v.object({
   // Required, as the default "" is valid for neither: a missing one reads like a wrong one.
@@ -182,7 +200,7 @@ const Environment = v.object({
   PIPELINE_JOBS_FILE: anything,
   JOB_EXECUTIONS_URL: v.optional(
     matching(
-      /^(s3:\/\/[^/]+\/.+|file:(\/\/)?\/[^/].*|(?!s3:|file:|[a-z][a-z0-9+.-]*:\/\/).+)$/i,
+      /^(s3:\/\/[^/]+\/.+|file:\/\/\/.+|(?!s3:|\S*:\/\/).+)$/i,
       "s3://bucket/key, a path or a file: URL, e.g. s3://ci-bucket/job_executions.v2.json",
     ),
     "job_executions.v2.json",
@@ -203,9 +221,7 @@ const Environment = v.object({
   SLACK_API_URL: v.optional(baseUrl("https://slack.com/api"), "https://slack.com/api"),
   JOB_OWNERS_FILE: anything,
   OWNER_CHANNELS_FILE: anything,
-  JOB_HISTORY_URL: v.optional(
-    v.pipe(httpUrl(HISTORY_EXAMPLE), v.includes("{job}", `a URL with {job} in it, e.g. ${HISTORY_EXAMPLE}`)),
-  ),
+  JOB_HISTORY_URL: v.optional(httpUrl("https://ci.example.com/?job={job}", "{job}")),
   DD_API_KEY: secret,
   DD_SITE: v.optional(matching(/^[a-z0-9.-]+(:\d+)?$/i, "a host name, e.g. datadoghq.com"), "datadoghq.com"),
 });
@@ -221,30 +237,25 @@ type Variables = Record<string, string | undefined>;
 export function parseEnvironment(variables: Variables, placeholders: Variables = {}): Environment {
   const given = Object.fromEntries(Object.entries(variables).filter(([, value]) => value));
   const set: Variables = { ...v.getDefaults(Environment), ...placeholders, ...given };
+  const isApi = !set.PIPELINE_JOBS_FILE;
+  const { SLACK_API_TOKEN: bot, SLACK_CHANNEL: channel, SLACK_WEBHOOK_URL: webhook } = set;
   const isLonger = (name: string) => Number(set[name]) > Number(set.CUMULATIVE_LENGTH);
-  const fromFile = set.PIPELINE_JOBS_FILE;
   const rules: [isBroken: unknown, problem: string][] = [
-    [!fromFile && !set.CI_API_V4_URL, "CI_API_V4_URL must be set, e.g. to https://gitlab.example.com/api/v4"],
-    [!fromFile && !set.CI_PROJECT_ID, "CI_PROJECT_ID must be set, e.g. to 4242"],
-    [!fromFile && !set.GITLAB_TOKEN && !set.CI_JOB_TOKEN, "GITLAB_TOKEN must be set, e.g. to a token with read_api"],
-    [
-      !set.SLACK_API_TOKEN !== !set.SLACK_CHANNEL,
-      "SLACK_API_TOKEN and SLACK_CHANNEL must be set together, e.g. xoxb-... and #ci",
-    ],
-    [
-      set.SLACK_API_TOKEN && set.SLACK_WEBHOOK_URL,
-      "SLACK_API_TOKEN and SLACK_WEBHOOK_URL must not both be set, e.g. only the first",
-    ],
+    [isApi && !set.CI_API_V4_URL, "CI_API_V4_URL must be set, e.g. to https://gitlab.example.com/api/v4"],
+    [isApi && !set.CI_PROJECT_ID, "CI_PROJECT_ID must be set, e.g. to 4242"],
+    [isApi && !set.GITLAB_TOKEN && !set.CI_JOB_TOKEN, "GITLAB_TOKEN must be set, e.g. to a token with read_api"],
+    [!bot !== !channel, "SLACK_API_TOKEN and SLACK_CHANNEL must be set together, e.g. to xoxb-... and #ci"],
+    [bot && webhook, "SLACK_API_TOKEN and SLACK_WEBHOOK_URL must not both be set, e.g. only the first"],
     [isLonger("CUMULATIVE_THRESHOLD"), "CUMULATIVE_THRESHOLD must be at most CUMULATIVE_LENGTH, e.g. 5 and 10"],
     [isLonger("RECOVERY_THRESHOLD"), "RECOVERY_THRESHOLD must be at most CUMULATIVE_LENGTH, e.g. 3 and 10"],
   ];
-  const result = v.safeParse(Environment, set);
-  const problems = (result.issues ?? []).map((issue) => {
+  const { success, output, issues = [] } = v.safeParse(Environment, set);
+  const problems = issues.map((issue) => {
     const variable = v.getDotPath(issue) ?? "";
     return `${variable} must be ${issue.message}${given[variable] ? "" : " (it is not set)"}`;
   });
-  problems.push(...rules.filter(([isBroken]) => isBroken).map(([, problem]) => problem));
-  if (result.success && problems.length === 0) return result.output;
+  for (const [isBroken, problem] of rules) if (isBroken) problems.push(problem);
+  if (success && problems.length === 0) return output;
   throw new Error(`The environment is not valid: ${problems.join("; ")}`);
 }
 
@@ -259,14 +270,11 @@ export type Edges = {
   signal: AbortSignal;
 };
 
-export type Message = { channel: string | null; text: string; delivered: boolean; error?: string };
-
 /** What a run did: the document as it was read (`before`) and as it was stored, and who was told what. */
 export type Run = Update & {
   outcome: "counted" | "already-counted" | "out-of-order";
   before: JobExecutions;
   routes: Routes;
-  claimed: PendingAlert[];
   messages: Message[];
   warnings: string[];
   errors: string[];
@@ -279,41 +287,42 @@ export type Run = Update & {
  */
 export async function checkConsistentFailures(env: Environment, edges: Edges, dryRun = false): Promise<Run> {
   const owners = await readOwners(env);
-  const listJobs = startListing(env, edges.signal); // GitLab answers while the store does
   const claimedAt = toClaim(edges.now);
+  const failed = listPipelineJobs(env, "failed", edges.signal); // GitLab answers while the store does
+  failed.catch(() => {}); // thrown where it is awaited, which a run that is out of order never does
 
-  const run = await untilStored(edges, async (unconfirmed: Run | undefined) => {
+  const run = await untilStored<Run>(edges, async (unconfirmed) => {
     const stored = await retrieveJobExecutions(edges);
     const before = stored?.document ?? createInitialJobExecutions();
-    if (unconfirmed && wasStored(unconfirmed, before)) return { result: unconfirmed };
+    if (unconfirmed && wasStored(unconfirmed, before)) return [unconfirmed];
+    if (before.pipeline_id > env.CI_PIPELINE_ID) return [bypass(before, "out-of-order")];
 
-    if (before.pipeline_id > env.CI_PIPELINE_ID) return { result: bypass(before) };
-
-    const isNew = before.pipeline_id < env.CI_PIPELINE_ID;
-    const update = isNew ? updateStatistics(before, await listJobs(before), env, edges.now) : keepStatistics(before);
-    const routing = routeAlerts(update.alerts, owners, env);
-    const claim = claimAlerts(update.document, await writeMessages(routing.routes, env, edges), env, claimedAt);
-    const warnings = [...routing.warnings, ...claim.warnings];
-    const outcome = isNew ? "counted" : "already-counted";
-    const result: Run = { ...bypass(before), outcome, ...update, ...routing, ...claim, warnings };
-    if (dryRun || (!isNew && claim.claimed.length === 0)) return { result };
-    return { result, upload: await uploadJobExecutions(result.document, stored?.version, edges) };
+    let run = bypass(before, "already-counted");
+    if (before.pipeline_id < env.CI_PIPELINE_ID) {
+      const jobs = await addSucceeded(await failed, before, env, edges.signal);
+      run = { ...run, outcome: "counted", ...updateStatistics(before, jobs, env, edges.now) };
+    }
+    run = { ...run, ...routeAlerts(run.alerts, owners, env) };
+    run = { ...run, ...claimAlerts(run.document, await writeMessages(run.routes, env, edges), env, claimedAt) };
+    if (dryRun || (run.outcome === "already-counted" && run.messages.length === 0)) return [run];
+    return [run, await uploadJobExecutions(run.document, stored?.version, edges)];
   });
-  if (dryRun || run.claimed.length === 0) return run;
+  if (dryRun || run.messages.length === 0) return run;
 
   const metrics = sendMetrics(run.alerts, owners, env, edges);
-  const messages = await sendNotification(run.claimed, edges);
-  const errors = [...describeUndelivered(messages, edges.now), ...(await clearAlerts(run.claimed, messages, edges))];
+  const messages = await sendNotification(run.messages, edges);
+  const errors = await clearAlerts(messages, edges);
   return { ...run, messages, warnings: [...run.warnings, ...(await metrics)], errors };
 }
 
-/** The run of a pipeline that is older than the stored one: nothing is counted, sent or written. */
-const bypass = (before: JobExecutions): Run => ({
-  ...keepStatistics(before),
-  outcome: "out-of-order",
+/** A run that counts, sends and writes nothing. */
+const bypass = (before: JobExecutions, outcome: Run["outcome"]): Run => ({
+  outcome,
   before,
+  document: before,
+  reached: { consecutive: new Map(), cumulative: new Map(), recovered: [] },
+  alerts: [],
   routes: new Map(),
-  claimed: [],
   messages: [],
   warnings: [],
   errors: [],
@@ -325,24 +334,51 @@ const bypass = (before: JobExecutions): Run => ({
  */
 async function untilStored<T>(
   { store, pause }: Pick<Edges, "store" | "pause">,
-  attempt: (unconfirmed: T | undefined) => Promise<{ result: T; upload?: Upload }>,
+  attempt: (unconfirmed?: T) => Promise<[result: T, upload?: Upload]>,
 ): Promise<T> {
   let unconfirmed: T | undefined;
   for (let tries = 1; tries <= MAX_UPLOADS; tries++) {
-    const { result, upload } = await attempt(unconfirmed);
+    const [result, upload] = await attempt(unconfirmed);
     if (!upload?.conflict) return result;
     unconfirmed = upload.mayBeOwn ? result : undefined;
     await pause(Math.random() * Math.min(100 * 2 ** tries, 2_000));
   }
-  const what = `Cannot upload job executions to ${store.source}: others did it first, ${MAX_UPLOADS} times`;
-  throw new Error(`${what}; retry this job, and give it a resource_group`);
+  throw failure(`Cannot upload job executions to ${store.source}`, `other runs did it first, ${MAX_UPLOADS} times`);
 }
 
 /** Whether `document` holds what `run` uploaded, even if others have stored it since: its alerts, or else its pipeline. */
-const wasStored = (run: Run, document: JobExecutions) =>
-  run.claimed.length > 0
-    ? run.claimed.every((claimed) => document.pending_alerts.some((alert) => isSameAlert(alert, claimed)))
-    : run.document.pipeline_id === document.pipeline_id;
+const wasStored = ({ messages: [message], document: uploaded }: Run, document: JobExecutions) =>
+  message
+    ? document.pending_alerts.some((alert) => alert.claimed_at === message.claimed_at)
+    : document.pipeline_id === uploaded.pipeline_id;
+
+/** Reads the stored document; undefined where there is none. Throws where it can't be read or is not valid. */
+export async function retrieveJobExecutions({ store, signal }: Pick<Edges, "store" | "signal">) {
+  const stored = await store.read(signal);
+  return stored && { document: validate(JobExecutions, stored.json, store.source), version: stored.version };
+}
+
+/** The document before the first pipeline. */
+export const createInitialJobExecutions = (): JobExecutions => ({
+  pipeline_id: 0,
+  jobs: new Map(),
+  pending_alerts: [],
+});
+
+/** Stores the document if `version` (undefined: none) is still the stored one. Throws where it can't be written. */
+export function uploadJobExecutions(
+  { jobs, pending_alerts, ...others }: JobExecutions,
+  version: string | undefined,
+  { store, signal }: Pick<Edges, "store" | "signal">,
+): Promise<Upload> {
+  // Job by job: as one text, 56 MB would be in memory three times before they are on their way.
+  const head = JSON.stringify(pending_alerts.length > 0 ? { ...others, pending_alerts } : others);
+  const parts = [Buffer.from(`${head.slice(0, -1)},"jobs":{`)];
+  for (const [name, job] of jobs) {
+    parts.push(Buffer.from(`${parts.length > 1 ? "," : ""}${JSON.stringify(name)}:${JSON.stringify(job)}`));
+  }
+  return store.write(Buffer.concat([...parts, Buffer.from("}}")]), version, signal);
+}
 
 // --- The store: an object in S3, or a local file. An upload names the version that was read, so that none is overwritten.
 
@@ -355,43 +391,11 @@ export type Store = {
   write: (body: Uint8Array, version: string | undefined, signal: AbortSignal) => Promise<Upload>;
 };
 
-/** Reads the stored document; undefined where there is none. Throws where it can't be read or is not valid. */
-export async function retrieveJobExecutions({ store, signal }: Pick<Edges, "store" | "signal">) {
-  const stored = await store.read(signal);
-  return stored && { document: validate(JobExecutions, stored.json, store.source), version: stored.version };
-}
-
-/** The document before the first pipeline. */
-export function createInitialJobExecutions(): JobExecutions {
-  return { pipeline_id: 0, jobs: new Map(), pending_alerts: [] };
-}
-
-/** Stores the document if `version` (undefined: none) is still the stored one. Throws where it can't be written. */
-export function uploadJobExecutions(
-  document: JobExecutions,
-  version: string | undefined,
-  { store, signal }: Pick<Edges, "store" | "signal">,
-): Promise<Upload> {
-  return store.write(encode(document), version, signal);
-}
-
-/** As JSON, job by job: a text of 56 MB would be in memory three times before it is on its way. */
-function encode({ jobs, pending_alerts, ...others }: JobExecutions): Uint8Array {
-  const head = JSON.stringify(pending_alerts.length > 0 ? { ...others, pending_alerts } : others);
-  const parts = [Buffer.from(`${head.slice(0, -1)},"jobs":{`)];
-  for (const [name, job] of jobs) {
-    parts.push(Buffer.from(`${parts.length > 1 ? "," : ""}${JSON.stringify(name)}:${JSON.stringify(job)}`));
-  }
-  return Buffer.concat([...parts, Buffer.from("}}")]);
-}
-
 /** The store that `JOB_EXECUTIONS_URL` names. Throws where a file: URL is not a local path. */
 export function openStore(env: Environment): Store {
-  const [, bucket, key] = /^s3:\/\/([^/]+)\/(.+)$/is.exec(env.JOB_EXECUTIONS_URL) ?? [];
-  if (bucket && key) return s3Store(env, bucket, key);
-  return fileStore(
-    /^file:/i.test(env.JOB_EXECUTIONS_URL) ? fileURLToPath(env.JOB_EXECUTIONS_URL) : env.JOB_EXECUTIONS_URL,
-  );
+  const url = env.JOB_EXECUTIONS_URL;
+  const [, bucket, key] = /^s3:\/\/([^/]+)\/(.+)$/is.exec(url) ?? [];
+  return bucket && key ? s3Store(env, bucket, key) : fileStore(/^file:/i.test(url) ? fileURLToPath(url) : url);
 }
 
 function s3Store(env: Environment, Bucket: string, Key: string): Store {
@@ -410,33 +414,34 @@ function s3Store(env: Environment, Bucket: string, Key: string): Store {
       httpsAgent: { keepAlive: false },
     },
   });
-  // The version that an upload named and that should be gone, and what to do where the store still holds it.
-  let doubted: { version: string | undefined; hint: string } | undefined;
-
-  const get = async (abortSignal: AbortSignal) => {
-    try {
-      const { Body, ETag = "" } = await client.send(new GetObjectCommand({ Bucket, Key }), { abortSignal });
-      const decoder = new TextDecoder("utf-8", { fatal: true });
-      let text = "";
-      for await (const chunk of Body as AsyncIterable<Uint8Array>) text += decoder.decode(chunk, { stream: true });
-      return { text: text + decoder.decode(), version: ETag };
-    } catch (error) {
-      if ((error as Error).name === "NoSuchKey") return undefined; // by name: there may be two copies of the SDK
-      throw new Error(`Cannot read job executions from ${source}: ${explainS3Error(error, abortSignal)}`, {
-        cause: error,
-      });
-    }
+  const explain = (what: string, error: unknown, signal: AbortSignal) => {
+    const { name, message, $metadata: { httpStatusCode: status } = {} } = error as S3ServiceException;
+    const reason = signal.aborted ? "no complete answer in time" : message.replace(/\n.*/s, "");
+    return failure(
+      `Cannot ${what} ${source}`,
+      status ? `S3 answered ${status} ${name}: ${reason}` : `S3: ${reason}`,
+      error,
+    );
   };
+  let refused: { version: string | undefined } | undefined; // the version that the store said is not what it holds
+
   return {
     source,
-    async read(signal) {
-      const found = await get(signal);
-      if (doubted && doubted.version === found?.version) {
-        throw new Error(`Cannot upload job executions to ${source}: it still holds what it had; ${doubted.hint}`);
+    async read(abortSignal) {
+      let found: { text: string; version: string } | undefined;
+      try {
+        const { Body, ETag = "" } = await client.send(new GetObjectCommand({ Bucket, Key }), { abortSignal });
+        found = { text: await readUtf8(Body as AsyncIterable<Uint8Array>), version: ETag };
+      } catch (error) {
+        // By its name, as there may be two copies of the SDK.
+        if ((error as Error).name !== "NoSuchKey") throw explain("read job executions from", error, abortSignal);
+      }
+      if (refused && refused.version === found?.version) {
+        throw failure(`Cannot upload job executions to ${source}`, "S3 refuses the version that it holds");
       }
       return found && { json: parseJson(v.unknown(), found.text, source), version: found.version };
     },
-    async write(Body, version, signal) {
+    async write(Body, version, abortSignal) {
       const condition = version === undefined ? { IfNoneMatch: "*" } : { IfMatch: version };
       const command = new PutObjectCommand({
         ...{ Bucket, Key, Body, ContentType: "application/json" },
@@ -444,56 +449,24 @@ function s3Store(env: Environment, Bucket: string, Key: string): Store {
         ...(env.S3_CONDITIONAL_WRITES === "on" ? condition : {}),
       });
       try {
-        const { ETag } = await client.send(command, { abortSignal: signal });
-        if (ETag) return { conflict: false };
-        doubted = { version, hint: "check AWS_ENDPOINT_URL_S3, and whether a proxy answered instead" };
-        return { conflict: true, mayBeOwn: true };
+        const { ETag } = await client.send(command, { abortSignal });
+        if (!ETag) throw new Error("an answer without an ETag, as a proxy would give it");
+        return { conflict: false };
       } catch (error) {
-        const { name, $metadata } = error as S3ServiceException;
-        const { httpStatusCode: status, attempts = 1 } = $metadata ?? {};
-        if (status !== 412 && status !== 409 && name !== "NoSuchKey") {
-          const reason = explainS3Error(error, signal);
-          throw new Error(`Cannot upload job executions to ${source}: ${reason}`, { cause: error });
-        }
-        const hint = "it compares versions wrongly: set S3_CONDITIONAL_WRITES=off";
-        doubted = status === 412 ? { version, hint } : undefined;
+        const { name, $metadata: { httpStatusCode: status, attempts = 1 } = {} } = error as S3ServiceException;
+        const isConflict = status === 412 || status === 409 || name === "NoSuchKey";
+        if (!isConflict) throw explain("upload job executions to", error, abortSignal);
+        refused = status === 412 ? { version } : undefined;
         return { conflict: true, mayBeOwn: attempts > 1 };
       }
     },
   };
 }
 
-type Hints = [pattern: RegExp, hint: string][];
-
-const S3_HINTS: Hints = [
-  [/NoSuchBucket/, "check JOB_EXECUTIONS_URL"],
-  [/InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken/, "check the AWS credentials"],
-  [/credentials/, "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or a role"],
-  [/region|PermanentRedirect|AuthorizationHeaderMalformed/i, "set AWS_REGION to the region of the bucket"],
-  [/answered 501/, "set S3_CONDITIONAL_WRITES=off if the store lacks conditional writes, S3_SSE=none if encryption"],
-  [/answered 403/, "allow s3:GetObject and s3:PutObject, and s3:ListBucket: without it, a missing object is a 403 too"],
-  [/answered 400 .*(encrypt|InvalidArgument|InvalidRequest)/i, "set S3_SSE=none if the store lacks encryption"],
-  [/answered [2-4]\d\d/, "check AWS_ENDPOINT_URL_S3, and whether a proxy answered instead"],
-  [/./, "check the network and AWS_ENDPOINT_URL_S3"],
-];
-
-/** A reason, and what to do about it. */
-const withHint = (reason: string, hints: Hints) =>
-  [reason, hints.find(([pattern]) => pattern.test(reason))?.[1]].filter(Boolean).join("; ");
-
-function explainS3Error(error: unknown, signal: AbortSignal): string {
-  const { name, message, $metadata } = error as S3ServiceException;
-  const what = signal.aborted ? "no complete answer in time" : (message.split("\n", 1)[0] ?? "");
-  return withHint(
-    $metadata?.httpStatusCode ? `it answered ${$metadata.httpStatusCode} ${name}: ${what}` : what,
-    S3_HINTS,
-  );
-}
-
 function fileStore(path: string): Store {
   const read = async () => {
     try {
-      const text = await readText(path);
+      const text = await readFile(path);
       return { json: parseJson(v.unknown(), text, path), version: text };
     } catch (error) {
       if ((error as { cause?: NodeJS.ErrnoException }).cause?.code === "ENOENT") return undefined;
@@ -511,7 +484,7 @@ function fileStore(path: string): Store {
         await rename(temporary, path); // whole or not at all
         return { conflict: false };
       } catch (error) {
-        throw new Error(`Cannot write ${path}: ${(error as Error).message}`, { cause: error });
+        throw failure(`Cannot write ${path}`, (error as Error).message, error);
       } finally {
         await rm(temporary, { force: true });
       }
@@ -531,120 +504,45 @@ const PipelineJob = v.object({
   commit: v.fallback(v.optional(v.object({ title: v.string() })), undefined),
 });
 export type PipelineJob = v.InferOutput<typeof PipelineJob>;
-const PipelineJobs = v.array(PipelineJob);
-
-/**
- * Starts to list the failed jobs. The function that it returns resolves to these and, only where the document tracks a
- * job that is not among them, to the succeeded jobs too: on most days one request is all.
- */
-function startListing(env: Environment, signal: AbortSignal) {
-  const failed = listPipelineJobs(env, "failed", signal);
-  failed.catch(() => {}); // thrown where the jobs are awaited, which a run that is out of order never does
-  let succeeded: Promise<PipelineJob[]> | undefined;
-  return async ({ jobs }: JobExecutions): Promise<PipelineJob[]> => {
-    const failedNames = new Set((await failed).map((job) => job.name));
-    if ([...jobs.keys()].every((name) => failedNames.has(name))) return failed;
-    succeeded ??= listPipelineJobs(env, "success", signal);
-    return [...(await failed), ...(await succeeded)];
-  };
-}
 
 async function listPipelineJobs(env: Environment, scope: string, signal: AbortSignal): Promise<PipelineJob[]> {
-  if (env.PIPELINE_JOBS_FILE) {
-    return parseJson(PipelineJobs, await readText(env.PIPELINE_JOBS_FILE), env.PIPELINE_JOBS_FILE);
-  }
-  const path = `/pipelines/${env.CI_PIPELINE_ID}/jobs?scope[]=${scope}&per_page=100`;
+  const { PIPELINE_JOBS_FILE: file } = env;
+  if (file) return parseJson(v.array(PipelineJob), await readFile(file), file);
   const readPage = async (page: number) => {
-    const { body, headers } = await askGitLab(env, `${path}&page=${page}`, signal);
+    const path = `/pipelines/${env.CI_PIPELINE_ID}/jobs?scope[]=${scope}&per_page=100&page=${page}`;
+    const { body, headers } = await askGitLab(env, path, signal);
     const linked = /[?&]page=(\d+)[^<>]*>;\s*rel="?next/.exec(String(headers.link))?.[1];
     return {
-      jobs: parseJson(PipelineJobs, body, `GitLab's list of jobs with scope ${scope}`),
+      jobs: parseJson(v.array(PipelineJob), body, `GitLab's list of jobs with scope ${scope}`),
       next: Number(headers["x-next-page"] || linked || 0),
       total: Number(headers["x-total-pages"] || 1), // absent above 10,000 jobs
     };
   };
   const first = await readPage(1);
-  const rest = Array.from({ length: Math.min(first.total, 100) - 1 }, (_, i) => readPage(i + 2));
-  const pages = [first, ...(await Promise.all(rest))];
-  for (let last = pages.at(-1); last && last.next > pages.length; last = pages.at(-1)) {
-    pages.push(await readPage(pages.length + 1));
-  }
+  const others = Array.from({ length: Math.min(first.total, 100) - 1 }, (_, i) => readPage(i + 2));
+  const pages = [first, ...(await Promise.all(others))];
+  while ((pages.at(-1)?.next ?? 0) > pages.length) pages.push(await readPage(pages.length + 1));
   return pages.flatMap((page) => page.jobs);
+}
+
+/** Adds the succeeded jobs only where the document tracks a job that did not fail: on most days one request is all. */
+async function addSucceeded(failed: PipelineJob[], { jobs }: JobExecutions, env: Environment, signal: AbortSignal) {
+  const names = new Set(failed.map((job) => job.name));
+  if ([...jobs.keys()].every((name) => names.has(name))) return failed;
+  return [...failed, ...(await listPipelineJobs(env, "success", signal))];
 }
 
 /** GETs a path below the project. Throws, with what to do, where GitLab refuses. */
 async function askGitLab(env: Environment, path: string, signal: AbortSignal): Promise<Answer> {
   const base = `${env.CI_API_V4_URL}/projects/${encodeURIComponent(env.CI_PROJECT_ID ?? "")}`;
   const peer = `GitLab at ${new URL(base).host}`;
-  const headers: Record<string, string> = env.GITLAB_TOKEN
-    ? { "private-token": env.GITLAB_TOKEN }
-    : { "job-token": env.CI_JOB_TOKEN ?? "" };
-  const answer = await request(peer, base + path, { method: "GET", headers }, signal);
+  const headers = env.GITLAB_TOKEN ? { "private-token": env.GITLAB_TOKEN } : { "job-token": env.CI_JOB_TOKEN };
+  const answer = await request(peer, base + path, { headers, signal });
   if (answer.status === 200) return answer;
-  const hint =
-    answer.status === 401 || answer.status === 403
-      ? "set GITLAB_TOKEN to a valid token with read_api (CI_JOB_TOKEN may list jobs from GitLab 18 on)"
-      : "check CI_API_V4_URL, CI_PROJECT_ID and CI_PIPELINE_ID, and that the token can see the project";
-  throw new Error(
-    `Cannot read ${path.split("?", 1)[0]} of project ${env.CI_PROJECT_ID}: ${peer} answered ${answer.status}; ${hint}`,
+  throw failure(
+    `Cannot read ${path.replace(/\?.*/, "")} of project ${env.CI_PROJECT_ID}`,
+    `${peer} answered ${answer.status}`,
   );
-}
-
-type Request = { method: string; headers: Record<string, string>; body?: string };
-type Answer = { status: number; headers: IncomingHttpHeaders; body: string };
-
-const isTransient = ({ status }: Answer) => status === 429 || status >= 500;
-
-/** A signal with a time limit. It holds its timeout, which Node 20 would else take for garbage and never fire. */
-function within(ms: number, signal: AbortSignal): AbortSignal {
-  const timeout = AbortSignal.timeout(ms);
-  return Object.assign(AbortSignal.any([signal, timeout]), { timeout });
-}
-
-/**
- * One HTTP request, tried again where the network, the peer's load or an error of its own failed it. Resolves to any
- * other answer. Throws an error that names the peer, and never the URL, which may be a secret.
- */
-async function request(
-  peer: string,
-  url: string,
-  what: Request,
-  signal: AbortSignal,
-  isBusy: (answer: Answer) => boolean = isTransient,
-): Promise<Answer> {
-  let failure = "did not answer";
-  for (let attempt = 1, waitMs = 0; attempt <= MAX_ATTEMPTS; attempt++) {
-    const either = within(waitMs + REQUEST_TIMEOUT_MS, signal);
-    try {
-      if (waitMs > 0) await sleep(waitMs, undefined, { signal: either });
-      waitMs = Math.ceil(500 * 2 ** attempt * Math.random());
-      const answer = await exchange(url, what, either);
-      if (!isBusy(answer)) return answer;
-      failure = `answered ${answer.status}`;
-      waitMs = Math.min(Math.ceil(Number(answer.headers["retry-after"]) * 1_000) || waitMs, MAX_RETRY_AFTER_MS);
-    } catch (error) {
-      if (signal.aborted) throw new Error(`${peer} ${failure}, and the time of this run is up`, { cause: error });
-      const { code, message } = error as NodeJS.ErrnoException;
-      failure = either.aborted ? "did not answer in time" : `is unreachable (${message || code})`;
-    }
-  }
-  throw new Error(`${peer} ${failure}, ${MAX_ATTEMPTS} times; check its address and the network, or try again later`);
-}
-
-/**
- * Not by fetch, whose loading alone is a tenth of a run, which follows redirects with the token in its headers, and
- * which under Deno sends a POST again by itself when a reused connection is reset: here, each has its own.
- */
-function exchange(url: string, { method, headers, body }: Request, signal: AbortSignal): Promise<Answer> {
-  return new Promise((resolve, reject) => {
-    // Not imported: Node 24 loads WebSocket, and with it fetch, for whoever imports node:http.
-    const { request } = process.getBuiltinModule(url.startsWith("https:") ? "node:https" : "node:http");
-    const sent = request(url, { method, headers, signal, agent: false }, (response) => {
-      const { statusCode: status = 0, headers } = response;
-      readStream(response).then((body) => resolve({ status, headers, body }), reject);
-    });
-    sent.on("error", reject).end(body);
-  });
 }
 
 // --- The statistics: pure; how each job did, and what that means for its alert. A threshold is reached when equalled.
@@ -659,20 +557,13 @@ export type Alert = { kind: Kind; name: string; job: TrackedJob; openedAt: strin
 
 export type Update = { document: JobExecutions; reached: Reached; alerts: Alert[] };
 
-/** The update that changes nothing. */
-const keepStatistics = (document: JobExecutions): Update => ({
-  document,
-  reached: { consecutive: new Map(), cumulative: new Map(), recovered: [] },
-  alerts: [],
-});
-
 /**
  * Adds the outcome of a pipeline to the histories; of a job that was retried, the latest attempt counts.
  * Returns a new document, without the jobs that say no more than absent ones, and the alerts to send: one when a
  * threshold opens the alert of a job, one if that goes from failing often to failing in a row, one when it recovered.
  */
 export function updateStatistics(before: JobExecutions, ran: PipelineJob[], env: Environment, now: Date): Update {
-  const { reached, alerts } = keepStatistics(before);
+  const { reached, alerts } = bypass(before, "counted");
   const jobs = new Map<string, TrackedJob>();
   const at = now.toISOString();
   const attempts = new Map<string, PipelineJob>();
@@ -727,13 +618,12 @@ function addExecution(job: TrackedJob, execution: Execution | undefined, env: En
 
 /** What the last execution of a job reached, the gravest first. */
 function reachedBy(job: TrackedJob, env: Environment): Kind[] {
-  const isFailing = job.consecutive_failures > 0;
-  const kinds: [Kind, boolean][] = [
-    ["consecutive", isFailing && job.consecutive_failures === env.CONSECUTIVE_THRESHOLD],
-    ["cumulative", isFailing && failuresIn(job).length === env.CUMULATIVE_THRESHOLD],
-    ["recovered", job.alert !== undefined && lastThat(job, false).length >= env.RECOVERY_THRESHOLD],
-  ];
-  return kinds.filter(([, isReached]) => isReached).map(([kind]) => kind);
+  const passes = lastThat(job, false).length;
+  if (passes > 0) return job.alert && passes >= env.RECOVERY_THRESHOLD ? ["recovered"] : [];
+  const kinds: Kind[] = [];
+  if (job.consecutive_failures === env.CONSECUTIVE_THRESHOLD) kinds.push("consecutive");
+  if (failuresIn(job).length === env.CUMULATIVE_THRESHOLD) kinds.push("cumulative");
+  return kinds;
 }
 
 function isForgettable({ alert, jobs_info, last_run }: TrackedJob, env: Environment, now: Date): boolean {
@@ -750,17 +640,13 @@ type Owners = { rules: { pattern: RegExp; owners: string[] }[]; channels: Map<st
 export type Routes = Map<string | null, Alert[]>;
 
 async function readOwners({ JOB_OWNERS_FILE: owners, OWNER_CHANNELS_FILE: channels }: Environment): Promise<Owners> {
+  const Channels = mapOf("an object of owner: channel", matching(/^\S+$/, "Expected a channel, e.g. #team"));
+  const known = channels ? parseJson(Channels, await readFile(channels), channels) : new Map<string, string>();
   return {
-    rules: owners ? parseOwners(await readText(owners), owners) : [],
-    channels: channels ? parseJson(OwnerChannels, await readText(channels), channels) : new Map(),
+    rules: owners ? parseOwners(await readFile(owners), owners) : [],
+    channels: new Map([...known].map(([owner, channel]) => [owner.toLowerCase(), channel])),
   };
 }
-
-const OwnerChannels = v.pipe(
-  v.custom<Record<string, unknown>>(isObject, "Expected an object of owner: channel"),
-  v.transform((channels) => new Map(Object.entries(channels))),
-  v.map(v.pipe(v.string(), v.toLowerCase()), v.pipe(v.string(), v.regex(/^\S+$/, "Expected a channel, e.g. #team"))),
-);
 
 /**
  * Parses lines of a pattern (`*`, `?`, `\` before a character to be taken as it is, also a space) and its owners.
@@ -793,16 +679,16 @@ const ownersOf = (name: string, { rules }: Owners) => rules.findLast(({ pattern 
 
 /** Finds the channels of each alert. An owner without a channel is a warning: the first channel has its alert anyway. */
 export function routeAlerts(alerts: Alert[], owners: Owners, env: Environment): { routes: Routes; warnings: string[] } {
-  const routes: Routes = new Map();
+  const routes: Routes = new Map(alerts.length > 0 ? [[env.SLACK_CHANNEL ?? null, alerts]] : []);
   const unrouted = new Map<string, string[]>();
   const bare = (channel: string | undefined) => channel?.replace(/^#/, "").toLowerCase();
-  const isBroadcast = (channel: string) => bare(channel) === bare(env.SLACK_CHANNEL);
-  if (alerts.length > 0) routes.set(env.SLACK_CHANNEL ?? null, alerts);
   for (const alert of env.SLACK_CHANNEL ? alerts : []) {
     for (const owner of ownersOf(alert.name, owners)) {
       const channel = owner.startsWith("#") ? owner : owners.channels.get(owner.toLowerCase());
       if (channel === undefined) unrouted.set(owner, [...(unrouted.get(owner) ?? []), alert.name]);
-      else if (!isBroadcast(channel)) routes.set(channel, [...new Set([...(routes.get(channel) ?? []), alert])]);
+      else if (bare(channel) !== bare(env.SLACK_CHANNEL)) {
+        routes.set(channel, [...new Set([...(routes.get(channel) ?? []), alert])]);
+      }
     }
   }
   const warnings = [...unrouted].map(
@@ -814,13 +700,19 @@ export function routeAlerts(alerts: Alert[], owners: Owners, env: Environment): 
 // --- The messages: pure but for the titles of commits; Slack's mrkdwn, in which names and titles are data.
 
 type Context = { env: Environment; now: Date; titles: Map<string, string> };
-type Text = { channel: string | null; text: string };
+
+/** By kind, the gravest first: circles in red, orange and green, escaped as a file that is all ASCII loads faster. */
+const HEADLINES: Record<Kind, [sign: string, label: string]> = {
+  consecutive: ["\u{1f534}", "broken"],
+  cumulative: ["\u{1f7e0}", "failing often"],
+  recovered: ["\u{1f7e2}", "recovered"],
+};
 
 /** Without what would break a line, move the cursor or turn the direction of writing. */
 const toOneLine = (text: string) => text.replace(/[\p{Cc}\u2028-\u202e\u2066-\u2069]+/gu, " ");
 
 const escapeText = (text: string) =>
-  toOneLine(text).replace(/[&<>]/g, (c) => ({ "&": "&amp;", "<": "&lt;" })[c] ?? "&gt;");
+  toOneLine(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 
 function link(url: string | undefined, label: string): string {
   if (!url) return escapeText(label);
@@ -833,10 +725,12 @@ const LINKS = /<([^|>]+)\|([^>]+)>/g; // what link() writes; in escaped text, no
 export const toPlainText = (mrkdwn: string) =>
   mrkdwn
     .replace(LINKS, (_, url, label) => (url.endsWith(`/${label}`) ? url : `${label} (${url})`))
-    .replace(/&(lt|gt|amp);/g, (_, entity) => ({ lt: "<", gt: ">" })[entity as string] ?? "&");
+    .replaceAll("&lt;", "<")
+    .replaceAll("&gt;", ">")
+    .replaceAll("&amp;", "&");
 
 /** The messages of all routes, split between jobs where they would be too long for Slack. */
-async function writeMessages(routes: Routes, env: Environment, { now, signal }: Edges): Promise<Text[]> {
+async function writeMessages(routes: Routes, env: Environment, { now, signal }: Edges) {
   const context = { env, now, titles: await readTitles([...routes.values()].flat(), env, signal) };
   return [...routes].flatMap(([channel, alerts]) => {
     const parts: Alert[][] = [];
@@ -852,51 +746,46 @@ async function writeMessages(routes: Routes, env: Environment, { now, signal }: 
 /** One message: a first line that says it all on a phone, then a paragraph for each job. */
 export function writeMessage(alerts: Alert[], context: Context): string {
   const { env } = context;
-  const labels = { consecutive: "broken", cumulative: "failing often", recovered: "recovered" };
-  const headline = Object.entries(labels).flatMap(([kind, label]) => {
+  const headline = Object.entries(HEADLINES).flatMap(([kind, [sign, label]]) => {
     const names = alerts.filter((alert) => alert.kind === kind).map((alert) => alert.name);
     const list = names.join(", ");
-    if (names.length === 0) return [];
-    return `${SIGNS[kind as Kind]} ${label}: ${list.length <= 100 ? escapeText(list) : `${names.length} job${names.length > 1 ? "s" : ""}`}`;
+    const what = list.length <= 100 ? escapeText(list) : `${names.length} job${names.length > 1 ? "s" : ""}`;
+    return names.length > 0 ? `${sign} ${label}: ${what}` : [];
   });
   const where = escapeText(`${projectName(env)} ${env.CI_COMMIT_BRANCH ?? env.CI_COMMIT_SHA.slice(0, 8)}`);
   const pipeline = link(projectUrl(env, `pipelines/${env.CI_PIPELINE_ID}`), `pipeline ${env.CI_PIPELINE_ID}`);
   const paragraphs = alerts.map((alert) => {
-    const paragraph = describeAlert(alert, context);
+    const paragraph = `${HEADLINES[alert.kind][0]} ${describeAlert(alert, context)}`;
     // Without its links it fits, even if its job has a name of 255 emoji, which are 3,000 characters in a URL.
     return paragraph.length <= MAX_MESSAGE_LENGTH - 500 ? paragraph : paragraph.replace(LINKS, "$2");
   });
   return [`${headline.join("; ")} in ${where}, ${pipeline}`, ...paragraphs].join("\n\n");
 }
 
-function describeAlert(alert: Alert, { env, now, titles }: Context): string {
-  const { kind, job, latest } = alert;
+function describeAlert({ kind, name, job, openedAt, latest }: Alert, { env, now, titles }: Context): string {
   const failures = failuresIn(job);
   const jobUrl = (id: number) => (id === latest?.id ? latest.web_url : undefined) ?? projectUrl(env, `jobs/${id}`);
   const linksTo = (executions: Execution[]) =>
     idsOf(executions)
       .map((id) => link(jobUrl(id), `${id}`))
       .join(" ");
-  const historyUrl = env.JOB_HISTORY_URL?.replaceAll("{job}", () => encodeURIComponent(alert.name.toWellFormed()));
-  const name = link(historyUrl ?? idsOf(failures).map(jobUrl).at(-1), alert.name);
+  const historyUrl = env.JOB_HISTORY_URL?.replaceAll("{job}", () => encodeURIComponent(name.toWellFormed()));
+  const title = link(historyUrl ?? idsOf(failures).map(jobUrl).at(-1), name);
   if (kind === "recovered") {
-    const passes = lastThat(job, false).length;
-    const open = formatDuration(now.getTime() - Date.parse(alert.openedAt));
-    return `${SIGNS[kind]} ${name} recovered: passed ${passes} times in a row, its alert was open for ${open}`;
+    const open = formatDuration(now.getTime() - Date.parse(openedAt));
+    return `${title} recovered: passed ${lastThat(job, false).length} times in a row, its alert was open for ${open}`;
   }
   if (kind === "cumulative") {
-    const often = `failed ${failures.length} times in the last ${env.CUMULATIVE_LENGTH} executions`;
-    return `${SIGNS[kind]} ${name} ${often}: ${linksTo(failures)}`;
+    return `${title} failed ${failures.length} times in the last ${env.CUMULATIVE_LENGTH} executions: ${linksTo(failures)}`;
   }
-  const failed = `${SIGNS[kind]} ${name} failed ${job.consecutive_failures} times in a row: ${linksTo(lastThat(job, true))}`;
+  const failed = `${title} failed ${job.consecutive_failures} times in a row: ${linksTo(lastThat(job, true))}`;
   const { first, lastPass } = originOf(job);
   if (!first) return failed;
-  const title = titles.get(first);
-  const commit = link(projectUrl(env, `commit/${first}`), first.slice(0, 8));
-  const compareUrl = lastPass ? projectUrl(env, `compare/${lastPass}...${first}`) : undefined;
-  const since = [title ? `${commit} "${escapeText(title)}"` : commit];
-  if (compareUrl) since.push(link(compareUrl, "changes since the last pass"));
-  return `${failed}\nsince ${since.join(", ")}`;
+  const since = link(projectUrl(env, `commit/${first}`), first.slice(0, 8));
+  const subject = titles.has(first) ? ` "${escapeText(titles.get(first) ?? "")}"` : "";
+  const compareUrl = lastPass && projectUrl(env, `compare/${lastPass}...${first}`);
+  const changes = compareUrl ? `, ${link(compareUrl, "changes since the last pass")}` : "";
+  return `${failed}\nsince ${since}${subject}${changes}`;
 }
 
 const projectName = (env: Environment) => env.CI_PROJECT_PATH ?? `project ${env.CI_PROJECT_ID ?? "at hand"}`;
@@ -922,128 +811,110 @@ async function readTitles(alerts: Alert[], env: Environment, signal: AbortSignal
   const own = alerts.find(({ latest }) => latest?.commit)?.latest?.commit?.title;
   const titles = new Map(own ? [[env.CI_COMMIT_SHA, own]] : []);
   const commits = alerts.flatMap(({ kind, job }) => (kind === "consecutive" && originOf(job).first) || []);
+  const unknown = new Set(commits.filter((commit) => env.CI_API_V4_URL && !titles.has(commit)));
   const readTitle = async (commit: string) => {
     const { body } = await askGitLab(env, `/repository/commits/${encodeURIComponent(commit)}`, soon);
     titles.set(commit, parseJson(v.object({ title: v.string() }), body, "The commit").title);
   };
-  const unknown = env.CI_API_V4_URL ? [...new Set(commits)].filter((commit) => !titles.has(commit)) : [];
-  await Promise.allSettled(unknown.map(readTitle));
+  await Promise.allSettled([...unknown].map(readTitle));
   return titles;
 }
 
 // --- The delivery: pending alerts are claimed, sent to Slack, a webhook or stdout, and cleared when they have arrived.
 
-const isSameAlert = (a: PendingAlert, b: PendingAlert) =>
-  a.channel === b.channel && a.text === b.text && a.claimed_at === b.claimed_at;
+/** A pending alert and what became of it. */
+export type Message = PendingAlert & { delivered: boolean; error?: string };
 
 /** A time that is a run's own, by its digits below a millisecond: what it claimed can't be taken for another's. */
 const toClaim = (now: Date) => now.toISOString().replace("Z", `${Math.random().toFixed(6).slice(2)}Z`);
 
+/** When another run may claim a pending alert. */
+const claimEnd = ({ claimed_at }: PendingAlert) => Date.parse(claimed_at) + CLAIM_MS;
+
 /** Records the messages of this run as pending, with those that an earlier one claimed long ago and did not deliver. */
-function claimAlerts(document: JobExecutions, texts: Text[], env: Environment, claimedAt: string) {
-  const isLeft = ({ claimed_at }: PendingAlert) => Date.parse(claimedAt) - Date.parse(claimed_at) > CLAIM_MS;
-  const claimed = [...document.pending_alerts.filter(isLeft), ...texts].map(({ channel, text }): PendingAlert => {
-    const target = env.SLACK_CHANNEL ? (channel ?? env.SLACK_CHANNEL) : null;
-    return { channel: target, text, claimed_at: claimedAt };
-  });
+function claimAlerts(
+  document: JobExecutions,
+  texts: Omit<PendingAlert, "claimed_at">[],
+  env: Environment,
+  claimed_at: string,
+) {
+  const isLeft = (alert: PendingAlert) => claimEnd(alert) < Date.parse(claimed_at);
   const others = document.pending_alerts.filter((alert) => !isLeft(alert));
-  const messages = claimed.map(({ channel, text }): Message => ({ channel, text, delivered: false }));
-  const updated = { ...document, pending_alerts: [...others, ...claimed] };
-  return { claimed, messages, document: updated, warnings: describeWaiting(others) };
+  const claimed = [...document.pending_alerts.filter(isLeft), ...texts].map(({ channel, text }) => {
+    return { channel: env.SLACK_CHANNEL ? (channel ?? env.SLACK_CHANNEL) : null, text, claimed_at };
+  });
+  const messages = claimed.map((alert): Message => ({ ...alert, delivered: false }));
+  return { document: { ...document, pending_alerts: [...others, ...claimed] }, messages };
 }
 
 /** Sends alerts, to each channel in their order. A failure is noted in the message and stops no other. */
 export async function sendNotification(alerts: PendingAlert[], { send, signal }: Edges): Promise<Message[]> {
   const queues = new Map<string | null, Promise<Message>>();
   const messages = alerts.map((alert) => {
-    const { channel, text } = alert;
-    const message = Promise.resolve(queues.get(channel))
+    const message = Promise.resolve(queues.get(alert.channel))
       .then(() => send(alert, signal))
-      .then(() => ({ channel, text, delivered: true }))
-      .catch((error: Error) => ({ channel, text, delivered: false, error: error.message }));
-    queues.set(channel, message);
+      .then(() => ({ ...alert, delivered: true }))
+      .catch((error: Error) => ({ ...alert, delivered: false, error: error.message }));
+    queues.set(alert.channel, message);
     return message;
   });
   return Promise.all(messages);
 }
 
-/** Takes the delivered alerts out of the stored document. Resolves to what went wrong with that. */
-async function clearAlerts(claimed: PendingAlert[], messages: Message[], { store, pause }: Edges): Promise<string[]> {
-  const delivered = claimed.filter((_, i) => messages[i]?.delivered);
-  if (delivered.length === 0) return [];
-  const edges = { store, pause, signal: AbortSignal.timeout(CLEAR_TIMEOUT_MS) };
-  const isPending = (alert: PendingAlert) => !delivered.some((other) => isSameAlert(alert, other));
-  try {
-    await untilStored(edges, async () => {
-      const stored = await retrieveJobExecutions(edges);
-      if (!stored || stored.document.pending_alerts.every(isPending)) return { result: undefined };
-      const document = { ...stored.document, pending_alerts: stored.document.pending_alerts.filter(isPending) };
-      return { result: undefined, upload: await uploadJobExecutions(document, stored.version, edges) };
-    });
-    return [];
-  } catch (error) {
-    return [`A later run will send ${delivered.length} messages again: ${(error as Error).message}`];
+/** Takes the delivered alerts out of the stored document. Resolves to what went wrong with that, and with the others. */
+async function clearAlerts(messages: Message[], { store, pause }: Edges): Promise<string[]> {
+  const errors: string[] = [];
+  const refused = messages.filter((message) => !message.delivered);
+  if (refused.length > 0) {
+    const reasons = refused.map(({ channel, error }) => (channel ? `${channel}: ${error}` : error)).join("; ");
+    errors.push(`${describePending(refused, `of ${messages.length} messages stay pending`)}: ${reasons}`);
   }
+  const sent = messages.filter((message) => message.delivered);
+  const isSent = ({ channel, text, claimed_at }: PendingAlert) =>
+    sent.some((message) => message.channel === channel && message.text === text && message.claimed_at === claimed_at);
+  const edges = { store, pause, signal: AbortSignal.timeout(CLEAR_TIMEOUT_MS) };
+  try {
+    if (sent.length > 0)
+      await untilStored(edges, async () => {
+        const stored = await retrieveJobExecutions(edges);
+        if (!stored?.document.pending_alerts.some(isSent)) return [undefined];
+        const pending_alerts = stored.document.pending_alerts.filter((alert) => !isSent(alert));
+        return [undefined, await uploadJobExecutions({ ...stored.document, pending_alerts }, stored.version, edges)];
+      });
+  } catch (error) {
+    errors.push(`A later run will send ${sent.length} messages again: ${(error as Error).message}`);
+  }
+  return errors;
 }
 
-function describeWaiting(alerts: PendingAlert[]): string[] {
-  if (alerts.length === 0) return [];
-  const until = new Date(Math.max(...alerts.map((alert) => Date.parse(alert.claimed_at))) + CLAIM_MS).toISOString();
-  return [`${alerts.length} messages of another run are pending; a run after ${until} sends those that stay so`];
-}
+const describePending = (alerts: PendingAlert[], what: string) =>
+  `${alerts.length} ${what}, for a run after ${new Date(Math.max(...alerts.map(claimEnd))).toISOString()} to send`;
 
-function describeUndelivered(messages: Message[], now: Date): string[] {
-  const failed = messages.filter((message) => !message.delivered);
-  const reasons = failed.map(({ channel, error }) => (channel ? `${channel}: ${error}` : error)).join("; ");
-  const until = new Date(now.getTime() + CLAIM_MS).toISOString();
-  const what = `${failed.length} of ${messages.length} messages stay pending, for a run after ${until} to send`;
-  return failed.length > 0 ? [`${what}: ${reasons}`] : [];
-}
-
-const SLACK_HINTS: Hints = [
-  [/invalid_auth|not_authed/, "set SLACK_API_TOKEN to a valid bot token (xoxb-...)"],
-  [/token_revoked|token_expired|account_inactive/, "the bot's access was withdrawn: issue a new SLACK_API_TOKEN"],
-  [/missing_scope/, "give the bot the scope chat:write"],
-  [/channel_not_found/, "check the channel's name, and invite the bot if it is private"],
-  [/not_in_channel/, "invite the bot to the channel"],
-  [/is_archived/, "unarchive the channel"],
-  [/msg_too_long/, "shorten JOB_HISTORY_URL"],
-  [/webhook/, "check SLACK_WEBHOOK_URL"],
-];
-
-const SlackAnswer = v.looseObject({ ok: v.boolean(), error: v.optional(v.string(), "no reason") });
+const SlackAnswer = v.object({ ok: v.boolean(), error: v.optional(v.string(), "no reason") });
 
 /** How alerts are delivered: through a webhook, Slack's API, or `print` where neither is configured. */
 export function openSender(env: Environment, print: (text: string) => void): Edges["send"] {
   const { SLACK_WEBHOOK_URL: webhook, SLACK_API_TOKEN: token, SLACK_API_URL: api } = env;
   if (!webhook && !token) return async ({ text }) => print(`${toPlainText(text)}\n`);
   const peer = webhook ? "Slack's webhook" : `Slack at ${new URL(api).host}`;
-  const url = webhook ?? `${api}/chat.postMessage`;
+  const headers = token ? { authorization: `Bearer ${token}` } : {};
   const isBusy = (answer: Answer) => isTransient(answer) || /"error":\s*"rate_?limited"/.test(answer.body);
   return async ({ channel, text }, signal) => {
-    const message = { channel: channel ?? undefined, text, unfurl_links: false, unfurl_media: false };
-    const init = post(message, token ? { authorization: `Bearer ${token}` } : {});
-    const { status, body } = await request(peer, url, init, signal, isBusy);
-    if (status !== 200)
-      throw new Error(withHint(`${peer} answered ${status} ${/^\w{1,40}$/.exec(body) ?? ""}`, SLACK_HINTS));
+    const json = { channel: channel ?? undefined, text, unfurl_links: false, unfurl_media: false };
+    const { status, body } = await request(peer, webhook ?? `${api}/chat.postMessage`, {
+      headers,
+      json,
+      signal,
+      isBusy,
+    });
+    if (status !== 200) throw failure("", `${peer} answered ${status} ${/^\w{1,40}$/.exec(body) ?? ""}`);
     const { ok, error } = webhook ? { ok: true } : parseJson(SlackAnswer, body, `The answer of ${peer}`);
-    if (!ok) throw new Error(withHint(`${peer} answered ${error}`, SLACK_HINTS));
+    if (!ok) throw failure("", `${peer} answered ${error}`);
   };
 }
 
-const post = (message: object, headers: Record<string, string>): Request => {
-  const body = JSON.stringify(message);
-  const length = `${Buffer.byteLength(body)}`;
-  return {
-    method: "POST",
-    headers: { "content-type": "application/json; charset=utf-8", "content-length": length, ...headers },
-    body,
-  };
-};
-
 /** The alerts of a run as Datadog series: the number of jobs by kind and, where they have one, by owner. */
 export function countAlerts(alerts: Alert[], owners: Owners, env: Environment, now: Date) {
-  const timestamp = Math.floor(now.getTime() / 1_000);
   const counts = new Map<string, { metric: string; tags: string[]; value: number }>();
   for (const { kind, name } of alerts.filter((alert) => alert.kind !== "recovered")) {
     const teams = ownersOf(name, owners).map((owner) => [`team:${owner}`]);
@@ -1053,124 +924,166 @@ export function countAlerts(alerts: Alert[], owners: Owners, env: Environment, n
       counts.set(kind + team, { metric: `datadog.ci.failed_job_alerts.${kind}`, tags, value });
     }
   }
+  const timestamp = Math.floor(now.getTime() / 1_000);
   const type = 1; // count
-  return [...counts.values()].map(({ metric, tags, value }) => ({
-    metric,
-    type,
-    points: [{ timestamp, value }],
-    tags,
-  }));
+  return [...counts.values()].map(({ value, ...series }) => ({ ...series, type, points: [{ timestamp, value }] }));
 }
 
 /** Resolves to a warning where Datadog did not take the metrics: nobody misses an alert for that. */
-async function sendMetrics(alerts: Alert[], owners: Owners, env: Environment, edges: Edges): Promise<string[]> {
-  const series = countAlerts(alerts, owners, env, edges.now);
+async function sendMetrics(
+  alerts: Alert[],
+  owners: Owners,
+  env: Environment,
+  { now, signal }: Edges,
+): Promise<string[]> {
+  const series = countAlerts(alerts, owners, env, now);
   if (!env.DD_API_KEY || series.length === 0) return [];
   const peer = `Datadog at api.${env.DD_SITE}`;
+  const what = { headers: { "dd-api-key": env.DD_API_KEY }, json: { series }, signal };
   try {
-    const metrics = post({ series }, { "dd-api-key": env.DD_API_KEY });
-    const { status } = await request(peer, `https://api.${env.DD_SITE}/api/v2/series`, metrics, edges.signal);
-    if (status !== 202) throw new Error(`${peer} answered ${status}; check DD_API_KEY and DD_SITE`);
-    return [];
+    const { status } = await request(peer, `https://api.${env.DD_SITE}/api/v2/series`, what);
+    return status === 202
+      ? []
+      : [failure("The alerts are not counted as metrics", `${peer} answered ${status}`).message];
   } catch (error) {
     return [`The alerts are not counted as metrics: ${(error as Error).message}`];
   }
 }
 
+// --- The requests: how GitLab, Slack and Datadog are asked. S3 has its SDK.
+
+type Answer = { status: number; headers: IncomingHttpHeaders; body: string };
+
+/** `json` is posted, if there is any; `isBusy` tells an answer after which to try again. */
+type Request = {
+  headers: Record<string, string | undefined>;
+  json?: object;
+  signal: AbortSignal;
+  isBusy?: (answer: Answer) => boolean;
+};
+
+const isTransient = ({ status }: Answer) => status === 429 || status >= 500;
+
+/** A signal with a time limit. It holds its timeout, which Node 20 would else take for garbage and never fire. */
+function within(ms: number, signal: AbortSignal): AbortSignal {
+  const timeout = AbortSignal.timeout(ms);
+  return Object.assign(AbortSignal.any([signal, timeout]), { timeout });
+}
+
+/**
+ * One HTTP request, tried again where the network, the peer's load or an error of its own failed it. Resolves to any
+ * other answer. Throws an error that names the peer, and never the URL, which may be a secret.
+ */
+async function request(peer: string, url: string, what: Request): Promise<Answer> {
+  const { signal, isBusy = isTransient } = what;
+  let reason = "did not answer";
+  for (let attempt = 1, waitMs = 0; attempt <= MAX_ATTEMPTS; attempt++) {
+    const either = within(waitMs + REQUEST_TIMEOUT_MS, signal);
+    try {
+      if (waitMs > 0) await sleep(waitMs, undefined, { signal: either });
+      waitMs = Math.ceil(500 * 2 ** attempt * Math.random());
+      const answer = await exchange(url, { ...what, signal: either });
+      if (!isBusy(answer)) return answer;
+      reason = `answered ${answer.status}`;
+      waitMs = Math.min(Math.ceil(Number(answer.headers["retry-after"]) * 1_000) || waitMs, MAX_RETRY_AFTER_MS);
+    } catch (error) {
+      if (signal.aborted) throw failure("", `${peer} ${reason}, and the time of this run is up`, error);
+      const { code, message } = error as NodeJS.ErrnoException;
+      reason = either.aborted ? "did not answer in time" : `is unreachable (${message || code})`;
+    }
+  }
+  throw failure("", `${peer} ${reason}, ${MAX_ATTEMPTS} times`);
+}
+
+/**
+ * Not by fetch, whose loading alone is a tenth of a run, which follows redirects with the token in its headers, and
+ * which under Deno sends a POST again by itself when a reused connection is reset: here, each has its own.
+ */
+function exchange(url: string, { headers, json, signal }: Request): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    // Not imported: Node 24 loads WebSocket, and with it fetch, for whoever imports node:http.
+    const { request } = process.getBuiltinModule(url.startsWith("https:") ? "node:https" : "node:http");
+    const [method, type] = json ? ["POST", { "content-type": "application/json; charset=utf-8" }] : ["GET", {}];
+    const sent = request(url, { method, headers: { ...headers, ...type }, signal, agent: false }, (response) => {
+      const { statusCode: status = 0, headers } = response;
+      readUtf8(response).then((body) => resolve({ status, headers, body }), reject);
+    });
+    sent.on("error", reject).end(json && JSON.stringify(json));
+  });
+}
+
 // --- The table: pure; the tracked jobs, worst first, for a terminal or the log of a CI job.
 
-/** How wide the terminal is, and how it colours a text, if at all. */
-export type Look = { columns: number; paint: (style: "bold" | "dim" | "red", text: string) => string };
+const [CROSS, DOT, ARROW] = ["\u2717", "\u00b7", "\u2192"];
 
-/** The tracked jobs of a document; `routes` are those of the run that ends with this table. */
-export function formatTable(document: JobExecutions, env: Environment, look: Look, routes: Routes): string {
-  const { columns, paint } = look;
-  const worst = [...document.jobs]
-    .map(([name, job]) => ({ name, job, streak: job.consecutive_failures, failures: failuresIn(job).length }))
-    .sort((a, b) => b.streak - a.streak || b.failures - a.failures || (a.name < b.name ? -1 : 1))
-    .slice(0, MAX_TABLE_ROWS);
-  if (worst.length === 0) return "No job is tracked: none has failed lately.";
+/** The window of a job, oldest execution first. */
+const stripOf = (job: TrackedJob) => job.jobs_info.map(({ failing }) => (failing ? CROSS : DOT)).join("");
 
-  const inLast = `in ${env.CUMULATIVE_LENGTH}`;
-  const names = worst.map(({ name }) => toOneLine(name));
-  const alerts = worst.map(({ name, job }) => describeAlertState(name, job, routes));
-  const stripWidth = Math.max(10, ...worst.map(({ job }) => job.jobs_info.length));
-  const room = columns - stripWidth - 22 - Math.max(5, ...alerts.map(widthOf));
-  const nameWidth = Math.max(3, ...names.map(widthOf).filter((width) => width <= Math.max(room, 24)));
+/** The tracked jobs of a document, `columns` wide if it can be; `routes` are those of the run that ends with this table. */
+export function formatTable(document: JobExecutions, env: Environment, columns: number, routes: Routes): string {
+  const rows = [...document.jobs]
+    .sort(([a, x], [b, y]) => {
+      const byFailures = y.consecutive_failures - x.consecutive_failures || failuresIn(y).length - failuresIn(x).length;
+      return byFailures || (a < b ? -1 : 1);
+    })
+    .slice(0, MAX_TABLE_ROWS)
+    .map(([name, job]) => ({ name: toOneLine(name), job, alert: describeAlertState(name, job, routes) }));
+  if (rows.length === 0) return "No job is tracked: none has failed lately.";
 
-  const lines = worst.map(({ job, streak, failures }, i) => {
-    const name = names[i] ?? "";
+  const inLast = `in ${env.CUMULATIVE_LENGTH}`.padStart(6);
+  const stripWidth = Math.max(10, ...rows.map(({ job }) => job.jobs_info.length));
+  const room = Math.max(24, columns - stripWidth - 22 - Math.max(5, ...rows.map(({ alert }) => widthOf(alert))));
+  const nameWidth = Math.max(3, ...rows.map(({ name }) => widthOf(name)).filter((width) => width <= room));
+  const lines = rows.map(({ name, job, alert }) => {
+    const inARow = `${job.consecutive_failures}/${env.CONSECUTIVE_THRESHOLD}`.padStart(8);
+    const inWindow = `${failuresIn(job).length}/${env.CUMULATIVE_THRESHOLD}`.padStart(inLast.length);
     // A name too long for its column gets a line of its own: a cut name could not be searched for.
-    const padding = widthOf(name) <= nameWidth ? " ".repeat(nameWidth - widthOf(name)) : `\n${" ".repeat(nameWidth)}`;
-    const strip = job.jobs_info
-      .map(({ failing }) => (failing ? paint("red", SIGNS.failed) : paint("dim", SIGNS.passed)))
-      .join("");
-    const score = (count: number, threshold: number, width: number) =>
-      paint(count >= threshold ? "red" : "dim", `${count}/${threshold}`.padStart(width));
-    return [
-      (job.alert ? paint("bold", name) : name) + padding,
-      " ".repeat(stripWidth - job.jobs_info.length) + strip,
-      score(streak, env.CONSECUTIVE_THRESHOLD, 8),
-      score(failures, env.CUMULATIVE_THRESHOLD, Math.max(6, inLast.length)),
-      alerts[i],
-    ]
-      .join("  ")
-      .trimEnd();
+    const space = widthOf(name) > nameWidth ? `\n${" ".repeat(nameWidth)}` : " ".repeat(nameWidth - widthOf(name));
+    return [name + space, stripOf(job).padStart(stripWidth), inARow, inWindow, alert].join("  ").trimEnd();
   });
-  const head = ["job".padEnd(nameWidth), "executions".padStart(stripWidth), "in a row", inLast.padStart(6), "alert"];
-  const hidden = document.jobs.size - worst.length;
-  const more = hidden > 0 ? [`... and ${hidden} more, which report --json lists`] : [];
-  return [paint("dim", head.join("  ")), ...lines, ...more].join("\n");
+  const head = ["job".padEnd(nameWidth), "executions".padStart(stripWidth), "in a row", inLast, "alert"].join("  ");
+  const hidden = document.jobs.size - rows.length;
+  return [head, ...lines, ...(hidden > 0 ? [`... and ${hidden} more, which report --json lists`] : [])].join("\n");
 }
 
 function describeAlertState(name: string, { alert }: TrackedJob, routes: Routes): string {
   const told = [...routes].filter(([, alerts]) => alerts.some((news) => news.name === name));
   const news = told[0]?.[1].find((news) => news.name === name);
   const channels = told.flatMap(([channel]) => channel ?? []).join(", ");
-  if (news) return `${news.kind}${channels ? ` ${SIGNS.to} ${channels}` : ", told now"}`;
+  if (news) return `${news.kind}${channels ? ` ${ARROW} ${channels}` : ", told now"}`;
   return alert ? `${alert.kind} since ${alert.at.slice(0, 10)}` : "";
 }
 
 /** The cells that a text takes in a terminal, where CJK and emoji take two. */
 function widthOf(text: string): number {
   if (/^[ -~]*$/.test(text)) return text.length;
-  const wide =
-    /\p{Emoji_Presentation}|\ufe0f|[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\uff01-\uff60]|[\u{20000}-\u{3fffd}]/u;
-  return [...new Intl.Segmenter().segment(text)].reduce(
-    (width, { segment }) => width + (wide.test(segment) ? 2 : 1),
-    0,
-  );
+  const wide = /\p{Emoji_Presentation}|\ufe0f|[\p{sc=Han}\p{sc=Hangul}\p{sc=Hiragana}\p{sc=Katakana}\uff01-\uff60]/u;
+  const characters = [...new Intl.Segmenter().segment(text)];
+  return characters.length + characters.filter(({ segment }) => wide.test(segment)).length;
 }
 
 /** What a run says before it ends: its outcome, for a dry run what it would have done, and the table. */
-function describeRun(run: Run, env: Environment, look: Look, dryRun: boolean): string {
-  const { outcome, before, document, messages, routes } = run;
-  const delivered = messages.filter((message) => message.delivered).length;
+function describeRun(run: Run, env: Environment, columns: number, dryRun: boolean): string {
+  const { outcome, before, document, messages } = run;
   const lines = {
     counted: `Pipeline ${env.CI_PIPELINE_ID} ${dryRun ? "would be" : "is"} counted, after ${before.pipeline_id}`,
     "already-counted": `Pipeline ${env.CI_PIPELINE_ID} had been counted before`,
     "out-of-order": `Pipeline ${env.CI_PIPELINE_ID} is older than the stored ${before.pipeline_id}: nothing is done`,
   };
-  const sent = messages.length > 0 && !dryRun ? `, ${delivered} of ${messages.length} messages delivered` : "";
-  const refused = new Set(messages.filter((message) => message.error).map(({ channel }) => channel));
-  const told = [...routes].map(([channel, alerts]): [string | null, Alert[]] => [
-    refused.has(channel) ? `${channel ?? "nobody"} (pending)` : channel,
-    alerts,
-  ]);
-  const table = formatTable(document, env, look, new Map(told));
+  const delivered = messages.filter((message) => message.delivered);
+  const sent = messages.length > 0 && !dryRun ? `, ${delivered.length} of ${messages.length} messages delivered` : "";
+  const isTold = (channel: string | null) => dryRun || delivered.some((message) => message.channel === channel);
+  const table = formatTable(document, env, columns, new Map([...run.routes].filter(([channel]) => isTold(channel))));
   return [...(dryRun ? describeDryRun(run) : []), lines[outcome] + sent, table].join("\n\n");
 }
 
 function describeDryRun({ before, document, messages }: Run): string[] {
-  const describe = (job: TrackedJob | undefined) =>
-    job
-      ? `${job.jobs_info.length} executions, ${failuresIn(job).length} failed, alert ${job.alert?.kind ?? "none"}`
-      : "not tracked";
+  const describe = (job?: TrackedJob) => (job ? `${stripOf(job)} ${job.alert?.kind ?? "no alert"}` : "not tracked");
   const changes = [...new Set([...before.jobs.keys(), ...document.jobs.keys()])]
     .filter((name) => before.jobs.get(name) !== document.jobs.get(name))
     .map(
       (name) =>
-        `  ${toOneLine(name)}: ${describe(before.jobs.get(name))} ${SIGNS.to} ${describe(document.jobs.get(name))}`,
+        `  ${toOneLine(name)}: ${describe(before.jobs.get(name))} ${ARROW} ${describe(document.jobs.get(name))}`,
     );
   const sent = messages.map(({ channel, text }) => `Would send${channel ? ` to ${channel}` : ""}:\n${text}`);
   return ["Dry run: nothing is sent or written", ...sent, ["Would store:", ...changes].join("\n")];
@@ -1204,31 +1117,32 @@ function parseCommandLine(args: string[]) {
 
 const reportToJson = ({ pipeline_id, jobs }: JobExecutions) => ({
   pipeline_id,
-  jobs: [...jobs].map(([name, job]) => ({
-    name,
-    consecutive_failures: job.consecutive_failures,
-    failures: failuresIn(job).length,
-    executions: job.jobs_info.length,
-  })),
+  jobs: [...jobs].map(([name, job]) => {
+    const counts = { failures: failuresIn(job).length, executions: job.jobs_info.length };
+    return { name, consecutive_failures: job.consecutive_failures, ...counts };
+  }),
 });
 
 /** Runs a command line; resolves to its exit code. */
 async function main(args: string[], variables: Variables): Promise<number> {
-  const secrets = SECRETS.map((secret) => variables[secret] ?? "").filter((secret) => secret.length >= 6);
+  const secrets = SECRETS.map((name) => variables[name] ?? "").filter((secret) => secret.length > 5);
   secrets.sort((a, b) => b.length - a.length); // one may be a part of another
-  for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {}); // a reader may leave: go on
-  const printTo = (stream: NodeJS.WriteStream) => (text: string) => {
-    stream.write(`${secrets.reduce((hidden, secret) => hidden.replaceAll(secret, "***"), text)}\n`);
+  const printTo = (stream: NodeJS.WriteStream) => {
+    stream.on("error", () => {}); // a reader may leave: go on
+    const isColoured = stream.isTTY && !variables.NO_COLOR;
+    return (text: string) => {
+      const shown = secrets.reduce((hidden, secret) => hidden.replaceAll(secret, "***"), text);
+      stream.write(`${isColoured ? shown.replace(/\u2717+/g, (crosses) => styleText("red", crosses)) : shown}\n`);
+    };
   };
-  const printError = printTo(process.stderr);
+  const [printError, printOut] = [printTo(process.stderr), printTo(process.stdout)];
   const stop = new AbortController();
   let exitCode = 2; // until the usage and the environment have proved right
   try {
     const { isReport, dryRun, json, help } = parseCommandLine(args);
-    const stream = json && !help ? process.stderr : process.stdout;
-    const print = printTo(stream);
+    const print = json && !help ? printError : printOut;
     const toObject = (_: string, value: unknown) => (value instanceof Map ? Object.fromEntries(value) : value);
-    const printJson = (value: object) => json && printTo(process.stdout)(JSON.stringify(value, toObject));
+    const printJson = (value: object) => json && printOut(JSON.stringify(value, toObject));
     const { CI_DEFAULT_BRANCH, CI_COMMIT_BRANCH, CI_PIPELINE_ID } = variables;
     if (help) {
       print(HELP);
@@ -1237,8 +1151,8 @@ async function main(args: string[], variables: Variables): Promise<number> {
     if (!isReport && CI_DEFAULT_BRANCH && CI_COMMIT_BRANCH !== CI_DEFAULT_BRANCH) {
       // Before the rest is validated: protected variables are missing in the pipelines of other branches.
       print(`Nothing to do: this is not a pipeline of the default branch, ${CI_DEFAULT_BRANCH}`);
-      const { reached } = keepStatistics(createInitialJobExecutions());
       const ids = { pipeline_id: Number(CI_PIPELINE_ID) || null, stored_pipeline_id: null };
+      const { reached } = bypass(createInitialJobExecutions(), "out-of-order");
       printJson({ outcome: "not-default-branch", ...ids, reached, messages: [] });
       return 0;
     }
@@ -1246,23 +1160,24 @@ async function main(args: string[], variables: Variables): Promise<number> {
     const store = openStore(env);
     exitCode = 1;
     const signal = within(RUN_TIMEOUT_MS, stop.signal);
-    const isColoured = stream.isTTY && !variables.NO_COLOR && variables.TERM !== "dumb";
-    const look: Look = { columns: stream.columns ?? 120, paint: isColoured ? styleText : (_, text) => text };
+    const columns = process.stdout.columns ?? 120;
     if (isReport) {
       const stored = await retrieveJobExecutions({ store, signal });
       const document = stored?.document ?? createInitialJobExecutions();
       const state = `after pipeline ${document.pipeline_id}, ${document.pending_alerts.length} messages pending`;
       print(`Job executions in ${store.source}: ${stored ? state : "not there yet, if JOB_EXECUTIONS_URL is right"}\n`);
-      print(formatTable(document, env, look, new Map()));
+      print(formatTable(document, env, columns, new Map()));
       printJson(reportToJson(document));
       return 0;
     }
     const edges = { store, send: openSender(env, print), pause: sleep, now: new Date(), signal };
     const run = await checkConsistentFailures(env, edges, dryRun);
-    print(describeRun(run, env, look, dryRun));
-    const { outcome, before, reached, messages } = run;
-    const ids = { pipeline_id: env.CI_PIPELINE_ID, stored_pipeline_id: before.pipeline_id };
-    printJson({ outcome, ...ids, reached, messages });
+    print(describeRun(run, env, columns, dryRun));
+    const ids = { pipeline_id: env.CI_PIPELINE_ID, stored_pipeline_id: run.before.pipeline_id };
+    const messages = run.messages.map(({ claimed_at, ...message }) => message);
+    printJson({ outcome: run.outcome, ...ids, reached: run.reached, messages });
+    const others = run.document.pending_alerts.filter(({ claimed_at }) => claimed_at !== run.messages[0]?.claimed_at);
+    if (others.length > 0) run.warnings.push(describePending(others, "messages of another run are pending"));
     for (const warning of run.warnings) printError(`Warning: ${toOneLine(warning)}`);
     if (run.errors.length > 0) throw new Error(run.errors.join("; "));
     return 0;

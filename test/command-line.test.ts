@@ -282,6 +282,22 @@ describe("the command line", { concurrency: 2 }, () => {
     assert.match(debugged.stderr, /Error: document\.json is not JSON: .+\n(.*\n)*?\s+at .+/);
   });
 
+  test("colours failures red, on a terminal that wants it", async (t) => {
+    const folder = makeTestFolder(cleanUp, { "document.json": { jobs: { lint: history("·✗✗·") } } });
+    const command = [...RUNTIME, SCRIPT, "report"].map((word) => `'${word}'`).join(" ");
+    const reportOn = async (variables: Variables) => {
+      const env = { TERM: "xterm", JOB_EXECUTIONS_URL: "document.json", ...variables };
+      const terminal = ["script", "--quiet", "--return", "--command", command, "/dev/null"];
+      const { code, stdout } = await start([], env, folder, terminal).result;
+      assert.equal(code, 0, stdout);
+      return stdout.split("\n").find((line) => line.startsWith("lint"));
+    };
+    const coloured = await reportOn({}).catch((error) => (error.code === "ENOENT" ? undefined : Promise.reject(error)));
+    if (coloured === undefined) return t.skip("script is not installed");
+    assert.match(coloured, /^lint +·\u001b\[31m✗✗\u001b\[39m· /);
+    assert.match((await reportOn({ NO_COLOR: "1" })) ?? "", /^lint +·✗✗· /);
+  });
+
   test("works in a symlinked checkout", async () => {
     const folder = makeTestFolder(cleanUp);
     symlinkSync(dirname(SCRIPT), join(folder, "checkout"));

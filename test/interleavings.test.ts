@@ -217,7 +217,7 @@ async function checkPlayed({ initial, actors, landings, phases, taken, stored }:
   for (const { actor, run, env, steps } of ended.filter(({ run }) => run.outcome === "counted")) {
     assert.ok(counted.includes(env.CI_PIPELINE_ID), "A run reports that it counted, but its pipeline is not stored");
     // With nothing to tell, a run can't know its own count from that of a re-run, where the store's answer is open.
-    const isUnsure = run.claimed.length === 0 && steps.some(({ kind, fate }) => kind === "upload" && fate === "echo");
+    const isUnsure = run.messages.length === 0 && steps.some(({ kind, fate }) => kind === "upload" && fate === "echo");
     assert.ok(isUnsure || counts.includes(actor), "A run reports what another one counted");
   }
   for (const { actor, steps } of ended.filter(({ run }) => run.outcome === "out-of-order")) {

@@ -1,12 +1,10 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { formatTable, type Look, type Routes, type TrackedJob } from "../check-failures.ts";
+import { formatTable, type Routes, type TrackedJob } from "../check-failures.ts";
 import { alertOf, documentOf, environment, history, openAlert } from "./builders.ts";
 
-const plain: Look = { columns: 80, paint: (_, text) => text };
-
-const format = (jobs: [name: string, job: TrackedJob][], { look = plain, routes = new Map() as Routes } = {}) =>
-  formatTable(documentOf(...jobs), environment(), look, routes);
+const format = (jobs: [name: string, job: TrackedJob][], routes: Routes = new Map()) =>
+  formatTable(documentOf(...jobs), environment(), 80, routes);
 
 /** Texts with the cells that a terminal gives them. */
 const TEXTS: [text: string, cells: number][] = [
@@ -38,12 +36,10 @@ describe("formatTable()", () => {
         ["e2e: [chrome]", history("✗·✗·✗·✗·✗·", { alert: openAlert("cumulative", "2026-11-22T18:00:00Z") })],
         ["unit tests", history("···✗✗✗", { alert: openAlert("consecutive") })],
       ],
-      {
-        routes: new Map([
-          ["#ci", [alertOf("unit tests")]],
-          ["#shop", [alertOf("unit tests")]],
-        ]),
-      },
+      new Map([
+        ["#ci", [alertOf("unit tests")]],
+        ["#shop", [alertOf("unit tests")]],
+      ]),
     );
     assert.equal(
       table,
@@ -74,7 +70,7 @@ describe("formatTable()", () => {
     const jobs = ["broken", "recovered", "quiet"].map((name): [string, TrackedJob] => [name, history("✗")]);
     const told = [alertOf("broken"), alertOf("recovered", { kind: "recovered" })];
     const alertsIn = (routes: Routes) =>
-      format(jobs, { routes })
+      format(jobs, routes)
         .split("\n")
         .slice(1)
         .map((line) => /1\/5 *(.*)$/.exec(line)?.[1]);
@@ -126,25 +122,6 @@ describe("formatTable()", () => {
     const [head, row] = format([["a", history("✗".repeat(14))]]).split("\n");
     assert.equal(head, "job      executions  in a row   in 10  alert");
     assert.equal(row, "a    ✗✗✗✗✗✗✗✗✗✗✗✗✗✗      14/3    14/5");
-  });
-
-  test("colours through paint alone", () => {
-    const look: Look = { columns: 80, paint: (style, text) => `{${style} ${text}}` };
-    const table = format(
-      [
-        ["a", history("·✗", { alert: openAlert("consecutive", "2026-11-22T18:00:00Z") })],
-        ["b", history("✗✗✗")],
-      ],
-      { look },
-    );
-    assert.equal(
-      table,
-      [
-        "{dim job  executions  in a row   in 10  alert}",
-        "b           {red ✗}{red ✗}{red ✗}  {red      3/3}  {dim    3/5}",
-        "{bold a}            {dim ·}{red ✗}  {dim      1/3}  {dim    1/5}  consecutive since 2026-11-22",
-      ].join("\n"),
-    );
   });
 
   test("keeps a name with control characters from moving the cursor", () => {
