@@ -303,7 +303,7 @@ export async function checkConsistentFailures(env: Environment, edges: Edges, dr
       run = { ...run, outcome: "counted", ...updateStatistics(before, jobs, env, edges.now) };
     }
     run = { ...run, ...routeAlerts(run.alerts, owners, env) };
-    run = { ...run, ...claimAlerts(run.document, await writeMessages(run.routes, env, edges), env, claimedAt) };
+    run = { ...run, ...claimAlerts(run.document, await writeMessages(run.routes, env, edges), claimedAt) };
     if (dryRun || (run.outcome === "already-counted" && run.messages.length === 0)) return [run];
     return [run, await uploadJobExecutions(run.document, stored?.version, edges)];
   });
@@ -311,7 +311,7 @@ export async function checkConsistentFailures(env: Environment, edges: Edges, dr
 
   const metrics = sendMetrics(run.alerts, owners, env, edges);
   const messages = await sendNotification(run.messages, edges);
-  const errors = await clearAlerts(messages, edges);
+  const errors = [...describeUndelivered(messages), ...(await clearAlerts(messages, edges))];
   return { ...run, messages, warnings: [...run.warnings, ...(await metrics)], errors };
 }
 
@@ -765,10 +765,8 @@ export function writeMessage(alerts: Alert[], context: Context): string {
 function describeAlert({ kind, name, job, openedAt, latest }: Alert, { env, now, titles }: Context): string {
   const failures = failuresIn(job);
   const jobUrl = (id: number) => (id === latest?.id ? latest.web_url : undefined) ?? projectUrl(env, `jobs/${id}`);
-  const linksTo = (executions: Execution[]) =>
-    idsOf(executions)
-      .map((id) => link(jobUrl(id), `${id}`))
-      .join(" ");
+  const linkTo = (id: number) => link(jobUrl(id), `${id}`);
+  const linksTo = (executions: Execution[]) => idsOf(executions).map(linkTo).join(" ");
   const historyUrl = env.JOB_HISTORY_URL?.replaceAll("{job}", () => encodeURIComponent(name.toWellFormed()));
   const title = link(historyUrl ?? idsOf(failures).map(jobUrl).at(-1), name);
   if (kind === "recovered") {
@@ -782,7 +780,7 @@ function describeAlert({ kind, name, job, openedAt, latest }: Alert, { env, now,
   const { first, lastPass } = originOf(job);
   if (!first) return failed;
   const since = link(projectUrl(env, `commit/${first}`), first.slice(0, 8));
-  const subject = titles.has(first) ? ` "${escapeText(titles.get(first) ?? "")}"` : "";
+  const subject = titles.has(first) ? ` "${escapeText(`${titles.get(first)}`)}"` : "";
   const compareUrl = lastPass && projectUrl(env, `compare/${lastPass}...${first}`);
   const changes = compareUrl ? `, ${link(compareUrl, "changes since the last pass")}` : "";
   return `${failed}\nsince ${since}${subject}${changes}`;
@@ -832,19 +830,12 @@ const toClaim = (now: Date) => now.toISOString().replace("Z", `${Math.random().t
 const claimEnd = ({ claimed_at }: PendingAlert) => Date.parse(claimed_at) + CLAIM_MS;
 
 /** Records the messages of this run as pending, with those that an earlier one claimed long ago and did not deliver. */
-function claimAlerts(
-  document: JobExecutions,
-  texts: Omit<PendingAlert, "claimed_at">[],
-  env: Environment,
-  claimed_at: string,
-) {
+function claimAlerts(document: JobExecutions, texts: Omit<PendingAlert, "claimed_at">[], claimed_at: string) {
   const isLeft = (alert: PendingAlert) => claimEnd(alert) < Date.parse(claimed_at);
-  const others = document.pending_alerts.filter((alert) => !isLeft(alert));
-  const claimed = [...document.pending_alerts.filter(isLeft), ...texts].map(({ channel, text }) => {
-    return { channel: env.SLACK_CHANNEL ? (channel ?? env.SLACK_CHANNEL) : null, text, claimed_at };
-  });
+  const claimed = [...document.pending_alerts.filter(isLeft), ...texts].map((alert) => ({ ...alert, claimed_at }));
+  const pending_alerts = [...document.pending_alerts.filter((alert) => !isLeft(alert)), ...claimed];
   const messages = claimed.map((alert): Message => ({ ...alert, delivered: false }));
-  return { document: { ...document, pending_alerts: [...others, ...claimed] }, messages };
+  return { document: { ...document, pending_alerts }, messages };
 }
 
 /** Sends alerts, to each channel in their order. A failure is noted in the message and stops no other. */
@@ -861,30 +852,32 @@ export async function sendNotification(alerts: PendingAlert[], { send, signal }:
   return Promise.all(messages);
 }
 
-/** Takes the delivered alerts out of the stored document. Resolves to what went wrong with that, and with the others. */
+/** Takes the delivered alerts out of the stored document. Resolves to what went wrong with that. */
 async function clearAlerts(messages: Message[], { store, pause }: Edges): Promise<string[]> {
-  const errors: string[] = [];
-  const refused = messages.filter((message) => !message.delivered);
-  if (refused.length > 0) {
-    const reasons = refused.map(({ channel, error }) => (channel ? `${channel}: ${error}` : error)).join("; ");
-    errors.push(`${describePending(refused, `of ${messages.length} messages stay pending`)}: ${reasons}`);
-  }
   const sent = messages.filter((message) => message.delivered);
+  if (sent.length === 0) return [];
   const isSent = ({ channel, text, claimed_at }: PendingAlert) =>
     sent.some((message) => message.channel === channel && message.text === text && message.claimed_at === claimed_at);
   const edges = { store, pause, signal: AbortSignal.timeout(CLEAR_TIMEOUT_MS) };
   try {
-    if (sent.length > 0)
-      await untilStored(edges, async () => {
-        const stored = await retrieveJobExecutions(edges);
-        if (!stored?.document.pending_alerts.some(isSent)) return [undefined];
-        const pending_alerts = stored.document.pending_alerts.filter((alert) => !isSent(alert));
-        return [undefined, await uploadJobExecutions({ ...stored.document, pending_alerts }, stored.version, edges)];
-      });
+    await untilStored(edges, async () => {
+      const stored = await retrieveJobExecutions(edges);
+      if (!stored?.document.pending_alerts.some(isSent)) return [undefined];
+      const pending_alerts = stored.document.pending_alerts.filter((alert) => !isSent(alert));
+      return [undefined, await uploadJobExecutions({ ...stored.document, pending_alerts }, stored.version, edges)];
+    });
+    return [];
   } catch (error) {
-    errors.push(`A later run will send ${sent.length} messages again: ${(error as Error).message}`);
+    return [`A later run will send ${sent.length} messages again: ${(error as Error).message}`];
   }
-  return errors;
+}
+
+function describeUndelivered(messages: Message[]): string[] {
+  const undelivered = messages.filter((message) => !message.delivered);
+  const reasons = undelivered.map(({ channel, error }) => (channel ? `${channel}: ${error}` : error)).join("; ");
+  return undelivered.length > 0
+    ? [`${describePending(undelivered, `of ${messages.length} messages stay pending`)}: ${reasons}`]
+    : [];
 }
 
 const describePending = (alerts: PendingAlert[], what: string) =>
@@ -897,16 +890,13 @@ export function openSender(env: Environment, print: (text: string) => void): Edg
   const { SLACK_WEBHOOK_URL: webhook, SLACK_API_TOKEN: token, SLACK_API_URL: api } = env;
   if (!webhook && !token) return async ({ text }) => print(`${toPlainText(text)}\n`);
   const peer = webhook ? "Slack's webhook" : `Slack at ${new URL(api).host}`;
+  const url = webhook ?? `${api}/chat.postMessage`;
   const headers = token ? { authorization: `Bearer ${token}` } : {};
   const isBusy = (answer: Answer) => isTransient(answer) || /"error":\s*"rate_?limited"/.test(answer.body);
   return async ({ channel, text }, signal) => {
-    const json = { channel: channel ?? undefined, text, unfurl_links: false, unfurl_media: false };
-    const { status, body } = await request(peer, webhook ?? `${api}/chat.postMessage`, {
-      headers,
-      json,
-      signal,
-      isBusy,
-    });
+    const to = webhook ? {} : { channel: channel ?? env.SLACK_CHANNEL };
+    const json = { ...to, text, unfurl_links: false, unfurl_media: false };
+    const { status, body } = await request(peer, url, { headers, json, signal, isBusy });
     if (status !== 200) throw failure("", `${peer} answered ${status} ${/^\w{1,40}$/.exec(body) ?? ""}`);
     const { ok, error } = webhook ? { ok: true } : parseJson(SlackAnswer, body, `The answer of ${peer}`);
     if (!ok) throw failure("", `${peer} answered ${error}`);
@@ -930,21 +920,15 @@ export function countAlerts(alerts: Alert[], owners: Owners, env: Environment, n
 }
 
 /** Resolves to a warning where Datadog did not take the metrics: nobody misses an alert for that. */
-async function sendMetrics(
-  alerts: Alert[],
-  owners: Owners,
-  env: Environment,
-  { now, signal }: Edges,
-): Promise<string[]> {
-  const series = countAlerts(alerts, owners, env, now);
+async function sendMetrics(alerts: Alert[], owners: Owners, env: Environment, edges: Edges): Promise<string[]> {
+  const series = countAlerts(alerts, owners, env, edges.now);
   if (!env.DD_API_KEY || series.length === 0) return [];
   const peer = `Datadog at api.${env.DD_SITE}`;
-  const what = { headers: { "dd-api-key": env.DD_API_KEY }, json: { series }, signal };
+  const what = { headers: { "dd-api-key": env.DD_API_KEY }, json: { series }, signal: edges.signal };
   try {
     const { status } = await request(peer, `https://api.${env.DD_SITE}/api/v2/series`, what);
-    return status === 202
-      ? []
-      : [failure("The alerts are not counted as metrics", `${peer} answered ${status}`).message];
+    if (status !== 202) throw failure("", `${peer} answered ${status}`);
+    return [];
   } catch (error) {
     return [`The alerts are not counted as metrics: ${(error as Error).message}`];
   }
@@ -1079,12 +1063,10 @@ function describeRun(run: Run, env: Environment, columns: number, dryRun: boolea
 
 function describeDryRun({ before, document, messages }: Run): string[] {
   const describe = (job?: TrackedJob) => (job ? `${stripOf(job)} ${job.alert?.kind ?? "no alert"}` : "not tracked");
-  const changes = [...new Set([...before.jobs.keys(), ...document.jobs.keys()])]
-    .filter((name) => before.jobs.get(name) !== document.jobs.get(name))
-    .map(
-      (name) =>
-        `  ${toOneLine(name)}: ${describe(before.jobs.get(name))} ${ARROW} ${describe(document.jobs.get(name))}`,
-    );
+  const changes = [...new Set([...before.jobs.keys(), ...document.jobs.keys()])].flatMap((name) => {
+    const [from, to] = [before.jobs.get(name), document.jobs.get(name)];
+    return from === to ? [] : `  ${toOneLine(name)}: ${describe(from)} ${ARROW} ${describe(to)}`;
+  });
   const sent = messages.map(({ channel, text }) => `Would send${channel ? ` to ${channel}` : ""}:\n${text}`);
   return ["Dry run: nothing is sent or written", ...sent, ["Would store:", ...changes].join("\n")];
 }
@@ -1103,25 +1085,50 @@ consistently, and stores the document again. Everything is set by environment va
 
 Exit 0: done. 1: failed, with the reason on stderr. 2: wrong usage or environment. DEBUG=1 shows stack traces.`;
 
+const OPTIONS = {
+  "dry-run": { type: "boolean", default: false },
+  json: { type: "boolean", default: false },
+  help: { type: "boolean", default: false, short: "h" },
+} as const;
+
 /** A report counts nothing: what it need not know of the pipeline, it need not be told. */
 const REPORT_PLACEHOLDERS = { CI_PIPELINE_ID: "1", CI_COMMIT_SHA: "0000000", PIPELINE_JOBS_FILE: "none" };
 
-function parseCommandLine(args: string[]) {
-  const boolean = { type: "boolean" } as const;
-  const options = { "dry-run": boolean, json: boolean, help: { ...boolean, short: "h" } };
-  const { values, positionals } = parseArgs({ args, options, allowPositionals: true });
-  const command = positionals.join(" ");
-  if (command !== "" && command !== "report") throw new Error(`Unknown command: ${command}; see --help`);
-  return { ...values, isReport: command === "report", dryRun: values["dry-run"] === true };
+/** What a command says, to people and to programs. */
+type Output = { text: string; json: object; warnings?: string[]; errors?: string[] };
+
+async function report(env: Environment, edges: Edges, columns: number): Promise<Output> {
+  const stored = await retrieveJobExecutions(edges);
+  const document = stored?.document ?? createInitialJobExecutions();
+  const { pipeline_id, pending_alerts } = document;
+  const found = `after pipeline ${pipeline_id}, ${pending_alerts.length} messages pending`;
+  const state = stored ? found : "not there yet, if JOB_EXECUTIONS_URL is right";
+  const text = `Job executions in ${edges.store.source}: ${state}\n\n${formatTable(document, env, columns, new Map())}`;
+  const jobs = [...document.jobs].map(([name, job]) => {
+    const { consecutive_failures, jobs_info } = job;
+    return { name, consecutive_failures, failures: failuresIn(job).length, executions: jobs_info.length };
+  });
+  return { text, json: { pipeline_id, jobs } };
 }
 
-const reportToJson = ({ pipeline_id, jobs }: JobExecutions) => ({
-  pipeline_id,
-  jobs: [...jobs].map(([name, job]) => {
-    const counts = { failures: failuresIn(job).length, executions: job.jobs_info.length };
-    return { name, consecutive_failures: job.consecutive_failures, ...counts };
-  }),
-});
+async function countPipeline(env: Environment, edges: Edges, columns: number, dryRun: boolean): Promise<Output> {
+  const run = await checkConsistentFailures(env, edges, dryRun);
+  const { outcome, before, document, reached, warnings, errors } = run;
+  const others = document.pending_alerts.filter(({ claimed_at }) => claimed_at !== run.messages[0]?.claimed_at);
+  if (others.length > 0) warnings.push(describePending(others, "messages of another run are pending"));
+  const messages = run.messages.map(({ claimed_at, ...message }) => message);
+  const ids = { pipeline_id: env.CI_PIPELINE_ID, stored_pipeline_id: before.pipeline_id };
+  const text = describeRun(run, env, columns, dryRun);
+  return { text, json: { outcome, ...ids, reached, messages }, warnings, errors };
+}
+
+/** The output of a run in a pipeline of another branch, where protected variables, and so tokens, are missing. */
+function skipBranch({ CI_DEFAULT_BRANCH, CI_PIPELINE_ID }: Variables): Output {
+  const { reached, messages } = bypass(createInitialJobExecutions(), "out-of-order");
+  const ids = { pipeline_id: Number(CI_PIPELINE_ID) || null, stored_pipeline_id: null };
+  const text = `Nothing to do: this is not a pipeline of the default branch, ${CI_DEFAULT_BRANCH}`;
+  return { text, json: { outcome: "not-default-branch", ...ids, reached, messages } };
+}
 
 /** Runs a command line; resolves to its exit code. */
 async function main(args: string[], variables: Variables): Promise<number> {
@@ -1139,47 +1146,31 @@ async function main(args: string[], variables: Variables): Promise<number> {
   const stop = new AbortController();
   let exitCode = 2; // until the usage and the environment have proved right
   try {
-    const { isReport, dryRun, json, help } = parseCommandLine(args);
+    const { values, positionals } = parseArgs({ args, options: OPTIONS, allowPositionals: true });
+    const command = positionals.join(" ");
+    if (command !== "" && command !== "report") throw new Error(`Unknown command: ${command}; see --help`);
+    const { "dry-run": dryRun, json, help } = values;
     const print = json && !help ? printError : printOut;
-    const toObject = (_: string, value: unknown) => (value instanceof Map ? Object.fromEntries(value) : value);
-    const printJson = (value: object) => json && printOut(JSON.stringify(value, toObject));
-    const { CI_DEFAULT_BRANCH, CI_COMMIT_BRANCH, CI_PIPELINE_ID } = variables;
     if (help) {
       print(HELP);
       return 0;
     }
-    if (!isReport && CI_DEFAULT_BRANCH && CI_COMMIT_BRANCH !== CI_DEFAULT_BRANCH) {
-      // Before the rest is validated: protected variables are missing in the pipelines of other branches.
-      print(`Nothing to do: this is not a pipeline of the default branch, ${CI_DEFAULT_BRANCH}`);
-      const ids = { pipeline_id: Number(CI_PIPELINE_ID) || null, stored_pipeline_id: null };
-      const { reached } = bypass(createInitialJobExecutions(), "out-of-order");
-      printJson({ outcome: "not-default-branch", ...ids, reached, messages: [] });
-      return 0;
-    }
-    const env = parseEnvironment(variables, isReport ? REPORT_PLACEHOLDERS : {});
-    const store = openStore(env);
-    exitCode = 1;
-    const signal = within(RUN_TIMEOUT_MS, stop.signal);
-    const columns = process.stdout.columns ?? 120;
-    if (isReport) {
-      const stored = await retrieveJobExecutions({ store, signal });
-      const document = stored?.document ?? createInitialJobExecutions();
-      const state = `after pipeline ${document.pipeline_id}, ${document.pending_alerts.length} messages pending`;
-      print(`Job executions in ${store.source}: ${stored ? state : "not there yet, if JOB_EXECUTIONS_URL is right"}\n`);
-      print(formatTable(document, env, columns, new Map()));
-      printJson(reportToJson(document));
-      return 0;
-    }
-    const edges = { store, send: openSender(env, print), pause: sleep, now: new Date(), signal };
-    const run = await checkConsistentFailures(env, edges, dryRun);
-    print(describeRun(run, env, columns, dryRun));
-    const ids = { pipeline_id: env.CI_PIPELINE_ID, stored_pipeline_id: run.before.pipeline_id };
-    const messages = run.messages.map(({ claimed_at, ...message }) => message);
-    printJson({ outcome: run.outcome, ...ids, reached: run.reached, messages });
-    const others = run.document.pending_alerts.filter(({ claimed_at }) => claimed_at !== run.messages[0]?.claimed_at);
-    if (others.length > 0) run.warnings.push(describePending(others, "messages of another run are pending"));
-    for (const warning of run.warnings) printError(`Warning: ${toOneLine(warning)}`);
-    if (run.errors.length > 0) throw new Error(run.errors.join("; "));
+    const execute = async (): Promise<Output> => {
+      const { CI_DEFAULT_BRANCH, CI_COMMIT_BRANCH } = variables;
+      if (!command && CI_DEFAULT_BRANCH && CI_COMMIT_BRANCH !== CI_DEFAULT_BRANCH) return skipBranch(variables);
+      const env = parseEnvironment(variables, command === "report" ? REPORT_PLACEHOLDERS : {});
+      const signal = within(RUN_TIMEOUT_MS, stop.signal);
+      const edges = { store: openStore(env), send: openSender(env, print), pause: sleep, now: new Date(), signal };
+      exitCode = 1;
+      const columns = process.stdout.columns ?? 120;
+      return command === "report" ? report(env, edges, columns) : countPipeline(env, edges, columns, dryRun);
+    };
+    const output = await execute();
+    print(output.text);
+    const toObject = (_: string, value: unknown) => (value instanceof Map ? Object.fromEntries(value) : value);
+    if (json) printOut(JSON.stringify(output.json, toObject));
+    for (const warning of output.warnings ?? []) printError(`Warning: ${toOneLine(warning)}`);
+    if (output.errors?.length) throw new Error(output.errors.join("; "));
     return 0;
   } catch (error) {
     const { message, stack } = error as Error;
