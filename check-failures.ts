@@ -11,6 +11,7 @@
  * the routing, the messages, the delivery, the requests, the table, the command line. Only the last one prints, reads
  * the environment and ends the process.
  */
+import { setMaxListeners } from "node:events";
 import { createReadStream, existsSync, realpathSync } from "node:fs";
 import { rename, rm, writeFile } from "node:fs/promises";
 import type { IncomingHttpHeaders } from "node:http";
@@ -24,7 +25,7 @@ const DAY_MS = 86_400_000;
 const CLAIM_MS = 300_000; // a pending alert may be claimed again after this: longer than any run lives
 const RUN_TIMEOUT_MS = 90_000;
 const CLEAR_TIMEOUT_MS = 20_000; // on top of the run's: what was sent must still be noted
-const REQUEST_TIMEOUT_MS = 20_000; // of one request, until its answer has been read
+const REQUEST_TIMEOUT_MS = 20_000; // for which a peer may say nothing
 const TITLES_TIMEOUT_MS = 3_000; // titles are for the looks of a message, which does not wait for them
 const MAX_RETRY_AFTER_MS = 30_000;
 const MAX_ATTEMPTS = 3; // of one request
@@ -805,16 +806,16 @@ function formatDuration(ms: number): string {
 
 /** The titles of the commits that streaks began with. One that can't be read in time is left out: it is for the looks. */
 async function readTitles(alerts: Alert[], env: Environment, signal: AbortSignal): Promise<Map<string, string>> {
-  const soon = within(TITLES_TIMEOUT_MS, signal);
   const own = alerts.find(({ latest }) => latest?.commit)?.latest?.commit?.title;
   const titles = new Map(own ? [[env.CI_COMMIT_SHA, own]] : []);
   const commits = alerts.flatMap(({ kind, job }) => (kind === "consecutive" && originOf(job).first) || []);
   const unknown = new Set(commits.filter((commit) => env.CI_API_V4_URL && !titles.has(commit)));
   const readTitle = async (commit: string) => {
-    const { body } = await askGitLab(env, `/repository/commits/${encodeURIComponent(commit)}`, soon);
+    const { body } = await askGitLab(env, `/repository/commits/${encodeURIComponent(commit)}`, signal);
     titles.set(commit, parseJson(v.object({ title: v.string() }), body, "The commit").title);
   };
-  await Promise.allSettled([...unknown].map(readTitle));
+  const all = Promise.allSettled([...unknown].map(readTitle));
+  await Promise.race([all, sleep(TITLES_TIMEOUT_MS, undefined, { ref: false })]);
   return titles;
 }
 
@@ -948,12 +949,6 @@ type Request = {
 
 const isTransient = ({ status }: Answer) => status === 429 || status >= 500;
 
-/** A signal with a time limit. It holds its timeout, which Node 20 would else take for garbage and never fire. */
-function within(ms: number, signal: AbortSignal): AbortSignal {
-  const timeout = AbortSignal.timeout(ms);
-  return Object.assign(AbortSignal.any([signal, timeout]), { timeout });
-}
-
 /**
  * One HTTP request, tried again where the network, the peer's load or an error of its own failed it. Resolves to any
  * other answer. Throws an error that names the peer, and never the URL, which may be a secret.
@@ -961,20 +956,19 @@ function within(ms: number, signal: AbortSignal): AbortSignal {
 async function request(peer: string, url: string, what: Request): Promise<Answer> {
   const { signal, isBusy = isTransient } = what;
   let reason = "did not answer";
-  for (let attempt = 1, waitMs = 0; attempt <= MAX_ATTEMPTS; attempt++) {
-    const either = within(waitMs + REQUEST_TIMEOUT_MS, signal);
+  for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt++) {
+    let waitMs = Math.ceil(500 * 2 ** attempt * Math.random());
     try {
-      if (waitMs > 0) await sleep(waitMs, undefined, { signal: either });
-      waitMs = Math.ceil(500 * 2 ** attempt * Math.random());
-      const answer = await exchange(url, { ...what, signal: either });
+      const answer = await exchange(url, what);
       if (!isBusy(answer)) return answer;
       reason = `answered ${answer.status}`;
       waitMs = Math.min(Math.ceil(Number(answer.headers["retry-after"]) * 1_000) || waitMs, MAX_RETRY_AFTER_MS);
     } catch (error) {
-      if (signal.aborted) throw failure("", `${peer} ${reason}, and the time of this run is up`, error);
       const { code, message } = error as NodeJS.ErrnoException;
-      reason = either.aborted ? "did not answer in time" : `is unreachable (${message || code})`;
+      if (!signal.aborted) reason = `is unreachable (${message || code})`;
     }
+    if (attempt < MAX_ATTEMPTS) await sleep(waitMs, undefined, { signal }).catch(() => {});
+    if (signal.aborted) throw failure("", `${peer} ${reason}, and the time of this run is up`);
   }
   throw failure("", `${peer} ${reason}, ${MAX_ATTEMPTS} times`);
 }
@@ -988,10 +982,12 @@ function exchange(url: string, { headers, json, signal }: Request): Promise<Answ
     // Not imported: Node 24 loads WebSocket, and with it fetch, for whoever imports node:http.
     const { request } = process.getBuiltinModule(url.startsWith("https:") ? "node:https" : "node:http");
     const [method, type] = json ? ["POST", { "content-type": "application/json; charset=utf-8" }] : ["GET", {}];
-    const sent = request(url, { method, headers: { ...headers, ...type }, signal, agent: false }, (response) => {
+    const options = { method, headers: { ...headers, ...type }, signal, agent: false, timeout: REQUEST_TIMEOUT_MS };
+    const sent = request(url, options, (response) => {
       const { statusCode: status = 0, headers } = response;
       readUtf8(response).then((body) => resolve({ status, headers, body }), reject);
     });
+    sent.on("timeout", () => sent.destroy(new Error("no answer in time")));
     sent.on("error", reject).end(json && JSON.stringify(json));
   });
 }
@@ -1134,50 +1130,50 @@ function skipBranch({ CI_DEFAULT_BRANCH, CI_PIPELINE_ID }: Variables): Output {
 async function main(args: string[], variables: Variables): Promise<number> {
   const secrets = SECRETS.map((name) => variables[name] ?? "").filter((secret) => secret.length > 5);
   secrets.sort((a, b) => b.length - a.length); // one may be a part of another
-  const printTo = (stream: NodeJS.WriteStream) => {
-    stream.on("error", () => {}); // a reader may leave: go on
+  const print = (stream: NodeJS.WriteStream, text: string) => {
+    if (stream.listenerCount("error") === 0) stream.on("error", () => {}); // a reader may leave: go on
+    const shown = secrets.reduce((hidden, secret) => hidden.replaceAll(secret, "***"), text);
     const isColoured = stream.isTTY && !variables.NO_COLOR;
-    return (text: string) => {
-      const shown = secrets.reduce((hidden, secret) => hidden.replaceAll(secret, "***"), text);
-      stream.write(`${isColoured ? shown.replace(/\u2717+/g, (crosses) => styleText("red", crosses)) : shown}\n`);
-    };
+    stream.write(`${isColoured ? shown.replace(/\u2717+/g, (crosses) => styleText("red", crosses)) : shown}\n`);
   };
-  const [printError, printOut] = [printTo(process.stderr), printTo(process.stdout)];
   const stop = new AbortController();
+  setMaxListeners(0, stop.signal); // each request has one
+  const timer = setTimeout(() => stop.abort(), RUN_TIMEOUT_MS);
   let exitCode = 2; // until the usage and the environment have proved right
   try {
     const { values, positionals } = parseArgs({ args, options: OPTIONS, allowPositionals: true });
     const command = positionals.join(" ");
     if (command !== "" && command !== "report") throw new Error(`Unknown command: ${command}; see --help`);
     const { "dry-run": dryRun, json, help } = values;
-    const print = json && !help ? printError : printOut;
     if (help) {
-      print(HELP);
+      print(process.stdout, HELP);
       return 0;
     }
+    const stream = json ? process.stderr : process.stdout;
     const execute = async (): Promise<Output> => {
       const { CI_DEFAULT_BRANCH, CI_COMMIT_BRANCH } = variables;
       if (!command && CI_DEFAULT_BRANCH && CI_COMMIT_BRANCH !== CI_DEFAULT_BRANCH) return skipBranch(variables);
       const env = parseEnvironment(variables, command === "report" ? REPORT_PLACEHOLDERS : {});
-      const signal = within(RUN_TIMEOUT_MS, stop.signal);
-      const edges = { store: openStore(env), send: openSender(env, print), pause: sleep, now: new Date(), signal };
+      const send = openSender(env, (text) => print(stream, text));
+      const edges = { store: openStore(env), send, pause: sleep, now: new Date(), signal: stop.signal };
       exitCode = 1;
       const columns = process.stdout.columns ?? 120;
       return command === "report" ? report(env, edges, columns) : countPipeline(env, edges, columns, dryRun);
     };
     const output = await execute();
-    print(output.text);
+    print(stream, output.text);
     const toObject = (_: string, value: unknown) => (value instanceof Map ? Object.fromEntries(value) : value);
-    if (json) printOut(JSON.stringify(output.json, toObject));
-    for (const warning of output.warnings ?? []) printError(`Warning: ${toOneLine(warning)}`);
+    if (json) print(process.stdout, JSON.stringify(output.json, toObject));
+    for (const warning of output.warnings ?? []) print(process.stderr, `Warning: ${toOneLine(warning)}`);
     if (output.errors?.length) throw new Error(output.errors.join("; "));
     return 0;
   } catch (error) {
     const { message, stack } = error as Error;
     const reason = message.replace(/(Unknown option '[^']*').*/, "$1; see --help");
-    printError(variables.DEBUG ? `${stack}` : `Error: ${toOneLine(reason)}`);
+    print(process.stderr, variables.DEBUG ? `${stack}` : `Error: ${toOneLine(reason)}`);
     return exitCode;
   } finally {
+    clearTimeout(timer);
     stop.abort(); // what is still asked of a peer no longer matters
   }
 }
