@@ -35,23 +35,20 @@ const MAX_TABLE_ROWS = 500; // GitLab cuts a job's log at 4 MB
 
 // --- The errors: what failed, why, and what to do about it.
 
-const HINTS: [reason: RegExp, hint: string][] = [
-  [/NoSuchBucket/, "check JOB_EXECUTIONS_URL"],
-  [/InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken/, "check the AWS credentials"],
-  [/^S3: .*credentials/, "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or a role"],
-  [/^S3: .*region|PermanentRedirect|AuthorizationHeaderMalformed/i, "set AWS_REGION to the region of the bucket"],
-  [/^S3 refuses/, "it compares versions wrongly: set S3_CONDITIONAL_WRITES=off"],
-  [/^S3 answered 501/, "if it lacks conditional writes, set S3_CONDITIONAL_WRITES=off; if encryption, S3_SSE=none"],
-  [
-    /^S3 answered 403/,
-    "allow s3:GetObject, s3:PutObject, and s3:ListBucket, without which a missing object is a 403 too",
-  ],
-  [/^S3 answered 400 .*(encrypt|InvalidArgument|InvalidRequest)/i, "set S3_SSE=none if the store lacks encryption"],
-  [/^S3 answered [2-4]\d\d/, "check AWS_ENDPOINT_URL_S3, and whether a proxy answered instead"],
-  [/^S3/, "check the network and AWS_ENDPOINT_URL_S3"],
-  [/^other runs/, "retry this job, and give it a resource_group"],
-  [/^GitLab.* answered 40[13]$/, "set GITLAB_TOKEN to a token with read_api (CI_JOB_TOKEN may do from GitLab 18 on)"],
-  [/^GitLab.* answered \d+$/, "check CI_API_V4_URL, CI_PROJECT_ID, CI_PIPELINE_ID, and what the token can see"],
+const HINTS: [message: RegExp, hint: string][] = [
+  [/: S3 .*NoSuchBucket/, "check JOB_EXECUTIONS_URL"],
+  [/: S3 .*(InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken)/, "check the AWS credentials"],
+  [/: S3: .*credentials/, "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or a role"],
+  [/: S3.* (region|PermanentRedirect|AuthorizationHeaderMalformed)/i, "set AWS_REGION to the region of the bucket"],
+  [/: S3 refuses/, "it compares versions wrongly: set S3_CONDITIONAL_WRITES=off"],
+  [/: S3 answered 501/, "if it lacks conditional writes, set S3_CONDITIONAL_WRITES=off; if encryption, S3_SSE=none"],
+  [/: S3 answered 403/, "allow s3:GetObject, s3:PutObject and s3:ListBucket (without it, a missing object is a 403)"],
+  [/: S3 answered 400 .*(encrypt|InvalidArgument|InvalidRequest)/i, "set S3_SSE=none if the store lacks encryption"],
+  [/: S3 answered [2-4]\d\d/, "check AWS_ENDPOINT_URL_S3, and whether a proxy answered instead"],
+  [/: S3/, "check the network and AWS_ENDPOINT_URL_S3"],
+  [/: other runs did it first/, "retry this job, and give it a resource_group"],
+  [/: GitLab.* answered 40[13]$/, "set GITLAB_TOKEN to a token with read_api (CI_JOB_TOKEN may do from GitLab 18 on)"],
+  [/: GitLab.* answered \d+$/, "check CI_API_V4_URL, CI_PROJECT_ID, CI_PIPELINE_ID, and what the token can see"],
   [/^Slack.* (invalid_auth|not_authed)/, "set SLACK_API_TOKEN to a valid bot token (xoxb-...)"],
   [/^Slack.* (token_revoked|token_expired|account_inactive)/, "the bot lost its access: issue a new SLACK_API_TOKEN"],
   [/^Slack.* missing_scope/, "give the bot the scope chat:write"],
@@ -64,10 +61,10 @@ const HINTS: [reason: RegExp, hint: string][] = [
   [/ \d+ times$/, "check its address and the network, or try again later"],
 ];
 
-/** An error of one line. A reason begins with the name of the peer that gave it, if it was one. */
-function failure(what: string, reason: string, cause?: unknown): Error {
-  const hint = HINTS.find(([pattern]) => pattern.test(reason))?.[1];
-  return new Error(`${what && `${what}: `}${reason}${hint ? `; ${hint}` : ""}`, { cause });
+/** An error of one line: what failed, why, and, where the reason is a known one, what to do. */
+function failure(message: string, cause?: unknown): Error {
+  const hint = HINTS.find(([pattern]) => pattern.test(message))?.[1];
+  return new Error(hint ? `${message}; ${hint}` : message, { cause });
 }
 
 // --- The document: what is stored between two pipelines. Format and names are those of DataDog's job_executions.v2.json.
@@ -161,7 +158,7 @@ async function readFile(path: string): Promise<string> {
   try {
     return await readUtf8(createReadStream(path));
   } catch (error) {
-    throw failure(`Cannot read ${path}`, (error as Error).message, error);
+    throw failure(`Cannot read ${path}: ${(error as Error).message}`, error);
   }
 }
 
@@ -344,7 +341,7 @@ async function untilStored<T>(
     unconfirmed = upload.mayBeOwn ? result : undefined;
     await pause(Math.random() * Math.min(100 * 2 ** tries, 2_000));
   }
-  throw failure(`Cannot upload job executions to ${store.source}`, `other runs did it first, ${MAX_UPLOADS} times`);
+  throw failure(`Cannot upload job executions to ${store.source}: other runs did it first, ${MAX_UPLOADS} times`);
 }
 
 /** Whether `document` holds what `run` uploaded, even if others have stored it since: its alerts, or else its pipeline. */
@@ -418,11 +415,7 @@ function s3Store(env: Environment, Bucket: string, Key: string): Store {
   const explain = (what: string, error: unknown, signal: AbortSignal) => {
     const { name, message, $metadata: { httpStatusCode: status } = {} } = error as S3ServiceException;
     const reason = signal.aborted ? "no complete answer in time" : message.replace(/\n.*/s, "");
-    return failure(
-      `Cannot ${what} ${source}`,
-      status ? `S3 answered ${status} ${name}: ${reason}` : `S3: ${reason}`,
-      error,
-    );
+    return failure(`Cannot ${what} ${source}: S3${status ? ` answered ${status} ${name}` : ""}: ${reason}`, error);
   };
   let refused: { version: string | undefined } | undefined; // the version that the store said is not what it holds
 
@@ -438,7 +431,7 @@ function s3Store(env: Environment, Bucket: string, Key: string): Store {
         if ((error as Error).name !== "NoSuchKey") throw explain("read job executions from", error, abortSignal);
       }
       if (refused && refused.version === found?.version) {
-        throw failure(`Cannot upload job executions to ${source}`, "S3 refuses the version that it holds");
+        throw failure(`Cannot upload job executions to ${source}: S3 refuses the version that it holds`);
       }
       return found && { json: parseJson(v.unknown(), found.text, source), version: found.version };
     },
@@ -485,7 +478,7 @@ function fileStore(path: string): Store {
         await rename(temporary, path); // whole or not at all
         return { conflict: false };
       } catch (error) {
-        throw failure(`Cannot write ${path}`, (error as Error).message, error);
+        throw failure(`Cannot write ${path}: ${(error as Error).message}`, error);
       } finally {
         await rm(temporary, { force: true });
       }
@@ -540,10 +533,8 @@ async function askGitLab(env: Environment, path: string, signal: AbortSignal): P
   const headers = env.GITLAB_TOKEN ? { "private-token": env.GITLAB_TOKEN } : { "job-token": env.CI_JOB_TOKEN };
   const answer = await request(peer, base + path, { headers, signal });
   if (answer.status === 200) return answer;
-  throw failure(
-    `Cannot read ${path.replace(/\?.*/, "")} of project ${env.CI_PROJECT_ID}`,
-    `${peer} answered ${answer.status}`,
-  );
+  const what = `Cannot read ${path.replace(/\?.*/, "")} of project ${env.CI_PROJECT_ID}`;
+  throw failure(`${what}: ${peer} answered ${answer.status}`);
 }
 
 // --- The statistics: pure; how each job did, and what that means for its alert. A threshold is reached when equalled.
@@ -898,9 +889,9 @@ export function openSender(env: Environment, print: (text: string) => void): Edg
     const to = webhook ? {} : { channel: channel ?? env.SLACK_CHANNEL };
     const json = { ...to, text, unfurl_links: false, unfurl_media: false };
     const { status, body } = await request(peer, url, { headers, json, signal, isBusy });
-    if (status !== 200) throw failure("", `${peer} answered ${status} ${/^\w{1,40}$/.exec(body) ?? ""}`);
+    if (status !== 200) throw failure(`${peer} answered ${status} ${/^\w{1,40}$/.exec(body) ?? ""}`);
     const { ok, error } = webhook ? { ok: true } : parseJson(SlackAnswer, body, `The answer of ${peer}`);
-    if (!ok) throw failure("", `${peer} answered ${error}`);
+    if (!ok) throw failure(`${peer} answered ${error}`);
   };
 }
 
@@ -928,7 +919,7 @@ async function sendMetrics(alerts: Alert[], owners: Owners, env: Environment, ed
   const what = { headers: { "dd-api-key": env.DD_API_KEY }, json: { series }, signal: edges.signal };
   try {
     const { status } = await request(peer, `https://api.${env.DD_SITE}/api/v2/series`, what);
-    if (status !== 202) throw failure("", `${peer} answered ${status}`);
+    if (status !== 202) throw failure(`${peer} answered ${status}`);
     return [];
   } catch (error) {
     return [`The alerts are not counted as metrics: ${(error as Error).message}`];
@@ -968,9 +959,9 @@ async function request(peer: string, url: string, what: Request): Promise<Answer
       if (!signal.aborted) reason = `is unreachable (${message || code})`;
     }
     if (attempt < MAX_ATTEMPTS) await sleep(waitMs, undefined, { signal }).catch(() => {});
-    if (signal.aborted) throw failure("", `${peer} ${reason}, and the time of this run is up`);
+    if (signal.aborted) throw failure(`${peer} ${reason}, and the time of this run is up`);
   }
-  throw failure("", `${peer} ${reason}, ${MAX_ATTEMPTS} times`);
+  throw failure(`${peer} ${reason}, ${MAX_ATTEMPTS} times`);
 }
 
 /**
