@@ -178,6 +178,7 @@ describe("checkConsistentFailures() with GitLab", { concurrency: 2 }, () => {
   for (const [title, answer] of [
     ["answers 500 once", answerWith(500)],
     ["breaks a connection off once", reset],
+    ["says nothing for as long as a request may take", hang],
   ] as const) {
     test(`asks again where GitLab ${title}`, async () => {
       const gitlab = await start([failed("unit tests")]);
