@@ -5,19 +5,19 @@
  *   tsx check-failures.ts report     print the stored document as a table
  *
  * One JSON document, in S3 or in a local file, keeps how each job did in the last pipelines. Three failures in a row,
- * or five in the last ten executions, are an alert. README.md shows one, and how to set this up in GitLab CI.
+ * or five in the last ten executions, are an alert. README.md shows one, and lists the variables that set this up.
  *
- * From top to bottom: the document, the environment, the story, the store, the pipeline's jobs, the statistics,
- * the routing, the messages, the delivery, the requests, the table, the command line. Only the last one prints, reads
- * the environment and ends the process.
+ * From top to bottom: the errors, the document, the environment, the story, the store, the pipeline's jobs, the
+ * statistics, the routing, the messages, the delivery, the requests, the table, the command line. Only the last one
+ * prints, reads the environment and ends the process.
  */
 import { setMaxListeners } from "node:events";
 import { createReadStream, existsSync, realpathSync } from "node:fs";
 import { rename, rm, writeFile } from "node:fs/promises";
-import type { IncomingHttpHeaders } from "node:http";
+import type { IncomingHttpHeaders, OutgoingHttpHeaders } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath, pathToFileURL } from "node:url";
-import { parseArgs, styleText } from "node:util";
+import { inspect, parseArgs, styleText } from "node:util";
 import { GetObjectCommand, PutObjectCommand, S3Client, type S3ServiceException } from "@aws-sdk/client-s3";
 import * as v from "valibot";
 
@@ -25,6 +25,7 @@ const DAY_MS = 86_400_000;
 const CLAIM_MS = 300_000; // a pending alert may be claimed again after this: longer than any run lives
 const RUN_TIMEOUT_MS = 90_000;
 const CLEAR_TIMEOUT_MS = 20_000; // on top of the run's: what was sent must still be noted
+const LAST_TIMEOUT_MS = 115_000; // for what no signal reaches, e.g. an AWS credential_process
 const REQUEST_TIMEOUT_MS = 20_000; // for which a peer may say nothing
 const TITLES_TIMEOUT_MS = 3_000; // titles are for the looks of a message, which does not wait for them
 const MAX_RETRY_AFTER_MS = 30_000;
@@ -39,18 +40,18 @@ const HINTS: [message: RegExp, hint: string][] = [
   [/: S3 .*NoSuchBucket/, "check JOB_EXECUTIONS_URL"],
   [/: S3 .*(InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken)/, "check the AWS credentials"],
   [/: S3: .*credentials/, "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or a role"],
-  [/: S3.* (region|PermanentRedirect|AuthorizationHeaderMalformed)/i, "set AWS_REGION to the region of the bucket"],
+  [/: S3: Region|PermanentRedirect|AuthorizationHeaderMalformed/, "set AWS_REGION to the region of the bucket"],
   [/: S3 refuses/, "it compares versions wrongly: set S3_CONDITIONAL_WRITES=off"],
   [/: S3 answered 501/, "if it lacks conditional writes, set S3_CONDITIONAL_WRITES=off; if encryption, S3_SSE=none"],
   [/: S3 answered 403/, "allow s3:GetObject, s3:PutObject and s3:ListBucket (without it, a missing object is a 403)"],
   [/: S3 answered 400 .*(encrypt|InvalidArgument|InvalidRequest)/i, "set S3_SSE=none if the store lacks encryption"],
-  [/: S3 answered [2-4]\d\d/, "check AWS_ENDPOINT_URL_S3, and whether a proxy answered instead"],
-  [/: S3/, "check the network and AWS_ENDPOINT_URL_S3"],
+  [/: S3: The encoded data/, "the document is not UTF-8: restore an earlier version of it"],
+  [/: S3/, "check AWS_ENDPOINT_URL_S3, the network, and whether a proxy answered instead"],
   [/: other runs did it first/, "retry this job, and give it a resource_group"],
   [/: GitLab.* answered 40[13]$/, "set GITLAB_TOKEN to a token with read_api (CI_JOB_TOKEN may do from GitLab 18 on)"],
   [/: GitLab.* answered \d+$/, "check CI_API_V4_URL, CI_PROJECT_ID, CI_PIPELINE_ID, and what the token can see"],
-  [/^Slack.* (invalid_auth|not_authed)/, "set SLACK_API_TOKEN to a valid bot token (xoxb-...)"],
-  [/^Slack.* (token_revoked|token_expired|account_inactive)/, "the bot lost its access: issue a new SLACK_API_TOKEN"],
+  [/^Slack.* (\w+_auth|not_authed|token_\w+|account_inactive)/, "set a new SLACK_API_TOKEN, a valid one (xoxb-...)"],
+  [/^GitLab's .* is not JSON/, "check CI_API_V4_URL, and whether a proxy answered instead"],
   [/^Slack.* missing_scope/, "give the bot the scope chat:write"],
   [/^Slack.* channel_not_found/, "check the channel's name, and invite the bot if it is private"],
   [/^Slack.* not_in_channel/, "invite the bot to the channel"],
@@ -58,6 +59,7 @@ const HINTS: [message: RegExp, hint: string][] = [
   [/^Slack.* msg_too_long/, "shorten JOB_HISTORY_URL"],
   [/^Slack's webhook answered/, "check SLACK_WEBHOOK_URL"],
   [/^Datadog.* answered \d+$/, "check DD_API_KEY and DD_SITE"],
+  [/ answered .*, \d+ times$/, "try again later"],
   [/ \d+ times$/, "check its address and the network, or try again later"],
 ];
 
@@ -78,11 +80,11 @@ const toMap = v.transform((object: Record<string, unknown>) => new Map(Object.en
 const mapOf = <T extends v.GenericSchema>(expected: string, value: T) =>
   v.pipe(anObject(expected), toMap, v.map(v.string(), value));
 
-const text = (test: (text: string) => boolean, expected: string) => v.pipe(v.string(), v.check(test, expected));
-const matching = (pattern: RegExp, expected: string) => text((value) => pattern.test(value), expected);
+const textThat = (test: (text: string) => boolean, expected: string) => v.pipe(v.string(), v.check(test, expected));
+const matching = (pattern: RegExp, expected: string) => textThat((text) => pattern.test(text), expected);
 
 const Count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
-const Timestamp = text((value) => Number.isFinite(Date.parse(value)), "Expected a time, e.g. 2026-11-23T10:00:00Z");
+const Timestamp = textThat((text) => Number.isFinite(Date.parse(text)), "Expected a time, e.g. 2026-11-23T10:00:00Z");
 
 /** One run of a job: `id` is null where it passed, `commit` where it did not really run. */
 export type Execution = { id: number | null; failing: boolean; commit?: string | null };
@@ -132,7 +134,9 @@ export type JobExecutions = v.InferOutput<typeof JobExecutions>;
 function validate<T extends v.GenericSchema>(schema: T, value: unknown, source: string): v.InferOutput<T> {
   const { success, output, issues } = v.safeParse(schema, value, { abortEarly: true });
   if (success) return output;
-  throw new Error(`${source} is not valid at ${v.getDotPath(issues[0]) ?? "its top"}: ${issues[0].message}`);
+  throw new Error(
+    `${source} is not valid at ${v.getDotPath(issues[0]) ?? "its top"}: ${issues[0].message.slice(0, 200)}`,
+  );
 }
 
 function parseJson<T extends v.GenericSchema>(schema: T, text: string, source: string): v.InferOutput<T> {
@@ -141,7 +145,7 @@ function parseJson<T extends v.GenericSchema>(schema: T, text: string, source: s
     value = JSON.parse(text);
   } catch (error) {
     const reason = (error as Error).message.replace(/[\s,.]*".*/s, ""); // without the quotation: it may hold a secret
-    throw new Error(`${source} is not JSON: ${reason}`, { cause: error });
+    throw failure(`${source} is not JSON: ${reason}`, error);
   }
   return validate(schema, value, source);
 }
@@ -154,20 +158,15 @@ async function readUtf8(stream: AsyncIterable<Uint8Array>): Promise<string> {
   return text + decoder.decode();
 }
 
-async function readFile(path: string): Promise<string> {
-  try {
-    return await readUtf8(createReadStream(path));
-  } catch (error) {
-    throw failure(`Cannot read ${path}: ${(error as Error).message}`, error);
-  }
-}
+const readFile = (path: string): Promise<string> =>
+  readUtf8(createReadStream(path)).catch((error: Error) => {
+    throw failure(`Cannot read ${path}: ${error.message}`, error);
+  });
 
 // --- The environment: each variable, what it must look like, its default. README.md says what they mean.
 
-const SECRETS = [
-  ...["GITLAB_TOKEN", "CI_JOB_TOKEN", "SLACK_API_TOKEN", "SLACK_WEBHOOK_URL", "DD_API_KEY"],
-  ...["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"],
-];
+/** The names of variables whose values are never printed. */
+const SECRETS = /_TOKEN$|_API_KEY$|_SECRET_ACCESS_KEY$|_WEBHOOK_URL$/;
 
 const isHttpUrl = (text: string) => /^https?:\/\/[^\s/@]+([/?#]\S*)?$/.test(text) && URL.canParse(text);
 
@@ -179,9 +178,13 @@ const integer = (expected: string) =>
 const count = (usual: string) => v.optional(integer(`a positive integer, e.g. ${usual}`), usual);
 const oneOf = <T extends string>(usual: T, ...others: T[]) =>
   v.optional(v.picklist([usual, ...others], [usual, ...others].join(" or ")), usual);
-const httpUrl = (example: string, part = "") =>
-  text((url) => isHttpUrl(url) && url.includes(part), `an http or https URL without a password, e.g. ${example}`);
+const httpUrl = (example: string, part = "") => {
+  const expected = `an http or https URL${part && ` with ${part} and`} without a password, e.g. ${example}`;
+  return textThat((url) => isHttpUrl(url) && url.includes(part), expected);
+};
 const withoutSlash = v.transform((url: string) => url.replace(/\/+$/, ""));
+const locations = /^(s3:\/\/[^/]+\/.+|file:(\/\/)?\/[^/].*|(?!s3:|file:|\S*:\/\/).+)$/i;
+const location = matching(locations, "s3://bucket/key, a path or a file: URL, e.g. s3://ci/job_executions.v2.json");
 const baseUrl = (example: string) => v.pipe(httpUrl(example), withoutSlash);
 
 const Environment = v.object({
@@ -196,13 +199,7 @@ const Environment = v.object({
   GITLAB_TOKEN: secret,
   CI_JOB_TOKEN: secret,
   PIPELINE_JOBS_FILE: anything,
-  JOB_EXECUTIONS_URL: v.optional(
-    matching(
-      /^(s3:\/\/[^/]+\/.+|file:\/\/\/.+|(?!s3:|\S*:\/\/).+)$/i,
-      "s3://bucket/key, a path or a file: URL, e.g. s3://ci-bucket/job_executions.v2.json",
-    ),
-    "job_executions.v2.json",
-  ),
+  JOB_EXECUTIONS_URL: v.optional(location, "job_executions.v2.json"),
   S3_SSE: oneOf("AES256", "aws:kms", "aws:kms:dsse", "none"),
   S3_CONDITIONAL_WRITES: oneOf("on", "off"),
   AWS_ENDPOINT_URL: v.optional(httpUrl("https://s3.example.com")),
@@ -268,6 +265,8 @@ export type Edges = {
   signal: AbortSignal;
 };
 
+type Access = Pick<Edges, "store" | "signal">;
+
 /** What a run did: the document as it was read (`before`) and as it was stored, and who was told what. */
 export type Run = Update & {
   outcome: "counted" | "already-counted" | "out-of-order";
@@ -307,33 +306,28 @@ export async function checkConsistentFailures(env: Environment, edges: Edges, dr
   });
   if (dryRun || run.messages.length === 0) return run;
 
-  const metrics = sendMetrics(run.alerts, owners, env, edges);
+  const metrics = problemsOf("The alerts are not counted as metrics", sendMetrics(run.alerts, owners, env, edges));
   const messages = await sendNotification(run.messages, edges);
-  const errors = [...describeUndelivered(messages), ...(await clearAlerts(messages, edges))];
-  return { ...run, messages, warnings: [...run.warnings, ...(await metrics)], errors };
+  const cleared = await problemsOf("A later run will send messages again", clearAlerts(messages, edges));
+  const warnings = [...run.warnings, ...(await metrics)];
+  return { ...run, messages, warnings, errors: [...describeUndelivered(messages), ...cleared] };
 }
 
+/** Resolves to the error of a step that stops no other, or to nothing. */
+const problemsOf = async (what: string, step: Promise<void>): Promise<string[]> =>
+  (await step.catch((error: Error) => [`${what}: ${error.message}`])) ?? [];
+
 /** A run that counts, sends and writes nothing. */
-const bypass = (before: JobExecutions, outcome: Run["outcome"]): Run => ({
-  outcome,
-  before,
-  document: before,
-  reached: { consecutive: new Map(), cumulative: new Map(), recovered: [] },
-  alerts: [],
-  routes: new Map(),
-  messages: [],
-  warnings: [],
-  errors: [],
-});
+function bypass(before: JobExecutions, outcome: Run["outcome"]): Run {
+  const nothing = { reached: noneReached(), alerts: [], routes: new Map(), messages: [], warnings: [], errors: [] };
+  return { outcome, before, document: before, ...nothing };
+}
 
 /**
  * Repeats an attempt to read, change and upload the document until no other run stored it in between. The attempt is
  * given its previous result where the store may have taken that in spite of the conflict that it answered.
  */
-async function untilStored<T>(
-  { store, pause }: Pick<Edges, "store" | "pause">,
-  attempt: (unconfirmed?: T) => Promise<[result: T, upload?: Upload]>,
-): Promise<T> {
+async function untilStored<T>({ store, pause }: Edges, attempt: (unconfirmed?: T) => Promise<[T, Upload?]>) {
   let unconfirmed: T | undefined;
   for (let tries = 1; tries <= MAX_UPLOADS; tries++) {
     const [result, upload] = await attempt(unconfirmed);
@@ -344,38 +338,29 @@ async function untilStored<T>(
   throw failure(`Cannot upload job executions to ${store.source}: other runs did it first, ${MAX_UPLOADS} times`);
 }
 
-/** Whether `document` holds what `run` uploaded, even if others have stored it since: its alerts, or else its pipeline. */
+/** Whether `document` holds what `run` uploaded: its alerts, which others leave there, or without any its pipeline. */
 const wasStored = ({ messages: [message], document: uploaded }: Run, document: JobExecutions) =>
   message
     ? document.pending_alerts.some((alert) => alert.claimed_at === message.claimed_at)
     : document.pipeline_id === uploaded.pipeline_id;
 
 /** Reads the stored document; undefined where there is none. Throws where it can't be read or is not valid. */
-export async function retrieveJobExecutions({ store, signal }: Pick<Edges, "store" | "signal">) {
+export async function retrieveJobExecutions({ store, signal }: Access) {
   const stored = await store.read(signal);
   return stored && { document: validate(JobExecutions, stored.json, store.source), version: stored.version };
 }
 
 /** The document before the first pipeline. */
-export const createInitialJobExecutions = (): JobExecutions => ({
-  pipeline_id: 0,
-  jobs: new Map(),
-  pending_alerts: [],
-});
+export function createInitialJobExecutions(): JobExecutions {
+  return { pipeline_id: 0, jobs: new Map(), pending_alerts: [] };
+}
 
 /** Stores the document if `version` (undefined: none) is still the stored one. Throws where it can't be written. */
-export function uploadJobExecutions(
-  { jobs, pending_alerts, ...others }: JobExecutions,
-  version: string | undefined,
-  { store, signal }: Pick<Edges, "store" | "signal">,
-): Promise<Upload> {
-  // Job by job: as one text, 56 MB would be in memory three times before they are on their way.
-  const head = JSON.stringify(pending_alerts.length > 0 ? { ...others, pending_alerts } : others);
-  const parts = [Buffer.from(`${head.slice(0, -1)},"jobs":{`)];
-  for (const [name, job] of jobs) {
-    parts.push(Buffer.from(`${parts.length > 1 ? "," : ""}${JSON.stringify(name)}:${JSON.stringify(job)}`));
-  }
-  return store.write(Buffer.concat([...parts, Buffer.from("}}")]), version, signal);
+export function uploadJobExecutions(document: JobExecutions, version: string | undefined, { store, signal }: Access) {
+  const { jobs, pending_alerts, ...others } = document;
+  const pending = pending_alerts.length > 0 ? { pending_alerts } : {};
+  const text = JSON.stringify({ ...others, ...pending, jobs: Object.fromEntries(jobs) });
+  return store.write(Buffer.from(text), version, signal);
 }
 
 // --- The store: an object in S3, or a local file. An upload names the version that was read, so that none is overwritten.
@@ -407,6 +392,7 @@ function s3Store(env: Environment, Bucket: string, Key: string): Store {
       connectionTimeout: 5_000,
       requestTimeout: REQUEST_TIMEOUT_MS,
       throwOnRequestTimeout: true,
+      socketTimeout: REQUEST_TIMEOUT_MS,
       // A connection each: on a reused one Deno sends a PUT again by itself, and an echo could not be told from a conflict.
       httpAgent: { keepAlive: false },
       httpsAgent: { keepAlive: false },
@@ -459,13 +445,9 @@ function s3Store(env: Environment, Bucket: string, Key: string): Store {
 
 function fileStore(path: string): Store {
   const read = async () => {
-    try {
-      const text = await readFile(path);
-      return { json: parseJson(v.unknown(), text, path), version: text };
-    } catch (error) {
-      if ((error as { cause?: NodeJS.ErrnoException }).cause?.code === "ENOENT") return undefined;
-      throw error;
-    }
+    if (!existsSync(path)) return undefined;
+    const text = await readFile(path);
+    return { json: parseJson(v.unknown(), text, path), version: text };
   };
   return {
     source: path,
@@ -522,7 +504,7 @@ async function listPipelineJobs(env: Environment, scope: string, signal: AbortSi
 /** Adds the succeeded jobs only where the document tracks a job that did not fail: on most days one request is all. */
 async function addSucceeded(failed: PipelineJob[], { jobs }: JobExecutions, env: Environment, signal: AbortSignal) {
   const names = new Set(failed.map((job) => job.name));
-  if ([...jobs.keys()].every((name) => names.has(name))) return failed;
+  if (env.PIPELINE_JOBS_FILE || [...jobs.keys()].every((name) => names.has(name))) return failed; // a file has them all
   return [...failed, ...(await listPipelineJobs(env, "success", signal))];
 }
 
@@ -543,6 +525,7 @@ export type Kind = "consecutive" | "cumulative" | "recovered";
 
 /** The jobs that reached a threshold, each with the ids of all failing executions in its window, and the recovered. */
 export type Reached = { consecutive: Map<string, number[]>; cumulative: Map<string, number[]>; recovered: string[] };
+const noneReached = (): Reached => ({ consecutive: new Map(), cumulative: new Map(), recovered: [] });
 
 /** What is to be told of a job: its history after this pipeline, since when its alert is open, its latest attempt. */
 export type Alert = { kind: Kind; name: string; job: TrackedJob; openedAt: string; latest: PipelineJob | undefined };
@@ -555,11 +538,11 @@ export type Update = { document: JobExecutions; reached: Reached; alerts: Alert[
  * threshold opens the alert of a job, one if that goes from failing often to failing in a row, one when it recovered.
  */
 export function updateStatistics(before: JobExecutions, ran: PipelineJob[], env: Environment, now: Date): Update {
-  const { reached, alerts } = bypass(before, "counted");
+  const reached = noneReached();
+  const alerts: Alert[] = [];
   const jobs = new Map<string, TrackedJob>();
   const at = now.toISOString();
-  const attempts = new Map<string, PipelineJob>();
-  for (const job of ran) if (job.id > (attempts.get(job.name)?.id ?? 0)) attempts.set(job.name, job);
+  const attempts = new Map(ran.toSorted((a, b) => a.id - b.id).map((job) => [job.name, job]));
   const failed = [...attempts.values()].filter(isFailed).map((job) => job.name);
 
   for (const name of new Set([...before.jobs.keys(), ...failed])) {
@@ -657,13 +640,16 @@ export function parseOwners(text: string, source: string): Owners["rules"] {
   });
 }
 
+/** Looks for each part between two `*` once only (an atomic group): many of them would else take for ever. */
 function toRegExp(pattern: string): RegExp {
-  const source = pattern.replace(/\\(.)|\*+|./gsu, (token, escaped: string | undefined) => {
-    if (escaped === undefined && token.startsWith("*")) return ".*";
-    if (token === "?") return ".";
-    return (escaped ?? token).replace(/[\\^$.*+?()[\]{}|/]/, "\\$&");
+  const source = pattern.replace(/\\(.)|\*+|./gsu, (token, escaped: string = token) => {
+    if (token.startsWith("*")) return "\0";
+    return token === "?" ? "." : escaped.replace(/[\\^$.*+?()[\]{}|/]/, "\\$&");
   });
-  return new RegExp(`^${source}$`, "su");
+  const [start, ...parts] = source.split("\0");
+  const end = parts.pop();
+  const middle = parts.map((part, i) => `(?=(?<part${i}>.*?${part}))\\k<part${i}>`).join("");
+  return new RegExp(`^${start}${middle}${end === undefined ? "" : `.*${end}`}$`, "su");
 }
 
 /** The owners of a job: those of the last line that matches its name. */
@@ -673,13 +659,15 @@ const ownersOf = (name: string, { rules }: Owners) => rules.findLast(({ pattern 
 export function routeAlerts(alerts: Alert[], owners: Owners, env: Environment): { routes: Routes; warnings: string[] } {
   const routes: Routes = new Map(alerts.length > 0 ? [[env.SLACK_CHANNEL ?? null, alerts]] : []);
   const unrouted = new Map<string, string[]>();
-  const bare = (channel: string | undefined) => channel?.replace(/^#/, "").toLowerCase();
+  const bare = (channel: string | null) => channel?.replace(/^#/, "").toLowerCase();
   for (const alert of env.SLACK_CHANNEL ? alerts : []) {
     for (const owner of ownersOf(alert.name, owners)) {
       const channel = owner.startsWith("#") ? owner : owners.channels.get(owner.toLowerCase());
-      if (channel === undefined) unrouted.set(owner, [...(unrouted.get(owner) ?? []), alert.name]);
-      else if (bare(channel) !== bare(env.SLACK_CHANNEL)) {
-        routes.set(channel, [...new Set([...(routes.get(channel) ?? []), alert])]);
+      if (channel === undefined) {
+        unrouted.set(owner, [...(unrouted.get(owner) ?? []), alert.name]);
+      } else {
+        const known = [...routes.keys()].find((other) => bare(other) === bare(channel)) ?? channel;
+        routes.set(known, [...new Set([...(routes.get(known) ?? []), alert])]);
       }
     }
   }
@@ -800,7 +788,8 @@ async function readTitles(alerts: Alert[], env: Environment, signal: AbortSignal
   const own = alerts.find(({ latest }) => latest?.commit)?.latest?.commit?.title;
   const titles = new Map(own ? [[env.CI_COMMIT_SHA, own]] : []);
   const commits = alerts.flatMap(({ kind, job }) => (kind === "consecutive" && originOf(job).first) || []);
-  const unknown = new Set(commits.filter((commit) => env.CI_API_V4_URL && !titles.has(commit)));
+  const isApi = env.CI_API_V4_URL && env.CI_PROJECT_ID && (env.GITLAB_TOKEN || env.CI_JOB_TOKEN);
+  const unknown = new Set(commits.filter((commit) => isApi && !titles.has(commit)));
   const readTitle = async (commit: string) => {
     const { body } = await askGitLab(env, `/repository/commits/${encodeURIComponent(commit)}`, signal);
     titles.set(commit, parseJson(v.object({ title: v.string() }), body, "The commit").title);
@@ -818,7 +807,6 @@ export type Message = PendingAlert & { delivered: boolean; error?: string };
 /** A time that is a run's own, by its digits below a millisecond: what it claimed can't be taken for another's. */
 const toClaim = (now: Date) => now.toISOString().replace("Z", `${Math.random().toFixed(6).slice(2)}Z`);
 
-/** When another run may claim a pending alert. */
 const claimEnd = ({ claimed_at }: PendingAlert) => Date.parse(claimed_at) + CLAIM_MS;
 
 /** Records the messages of this run as pending, with those that an earlier one claimed long ago and did not deliver. */
@@ -844,36 +832,29 @@ export async function sendNotification(alerts: PendingAlert[], { send, signal }:
   return Promise.all(messages);
 }
 
-/** Takes the delivered alerts out of the stored document. Resolves to what went wrong with that. */
-async function clearAlerts(messages: Message[], { store, pause }: Edges): Promise<string[]> {
+/** Takes the delivered alerts out of the stored document, or a later run would send them again. */
+async function clearAlerts(messages: Message[], others: Edges): Promise<void> {
   const sent = messages.filter((message) => message.delivered);
-  if (sent.length === 0) return [];
+  if (sent.length === 0) return;
   const isSent = ({ channel, text, claimed_at }: PendingAlert) =>
     sent.some((message) => message.channel === channel && message.text === text && message.claimed_at === claimed_at);
-  const edges = { store, pause, signal: AbortSignal.timeout(CLEAR_TIMEOUT_MS) };
-  try {
-    await untilStored(edges, async () => {
-      const stored = await retrieveJobExecutions(edges);
-      if (!stored?.document.pending_alerts.some(isSent)) return [undefined];
-      const pending_alerts = stored.document.pending_alerts.filter((alert) => !isSent(alert));
-      return [undefined, await uploadJobExecutions({ ...stored.document, pending_alerts }, stored.version, edges)];
-    });
-    return [];
-  } catch (error) {
-    return [`A later run will send ${sent.length} messages again: ${(error as Error).message}`];
-  }
+  const edges = { ...others, signal: AbortSignal.timeout(CLEAR_TIMEOUT_MS) };
+  await untilStored(edges, async () => {
+    const stored = await retrieveJobExecutions(edges);
+    if (!stored?.document.pending_alerts.some(isSent)) return [undefined];
+    const pending_alerts = stored.document.pending_alerts.filter((alert) => !isSent(alert));
+    return [undefined, await uploadJobExecutions({ ...stored.document, pending_alerts }, stored.version, edges)];
+  });
 }
 
 function describeUndelivered(messages: Message[]): string[] {
   const undelivered = messages.filter((message) => !message.delivered);
-  const reasons = undelivered.map(({ channel, error }) => (channel ? `${channel}: ${error}` : error)).join("; ");
-  return undelivered.length > 0
-    ? [`${describePending(undelivered, `of ${messages.length} messages stay pending`)}: ${reasons}`]
-    : [];
+  if (!undelivered[0]) return [];
+  const reasons = undelivered.map(({ channel, error }) => (channel ? `${channel}: ${error}` : error));
+  const what = `${undelivered.length} of ${messages.length} messages stay pending`;
+  const until = new Date(claimEnd(undelivered[0])).toISOString();
+  return [`${what}, for a run after ${until} to send: ${[...new Set(reasons)].join("; ")}`];
 }
-
-const describePending = (alerts: PendingAlert[], what: string) =>
-  `${alerts.length} ${what}, for a run after ${new Date(Math.max(...alerts.map(claimEnd))).toISOString()} to send`;
 
 const SlackAnswer = v.object({ ok: v.boolean(), error: v.optional(v.string(), "no reason") });
 
@@ -884,11 +865,10 @@ export function openSender(env: Environment, print: (text: string) => void): Edg
   const peer = webhook ? "Slack's webhook" : `Slack at ${new URL(api).host}`;
   const url = webhook ?? `${api}/chat.postMessage`;
   const headers = token ? { authorization: `Bearer ${token}` } : {};
-  const isBusy = (answer: Answer) => isTransient(answer) || /"error":\s*"rate_?limited"/.test(answer.body);
   return async ({ channel, text }, signal) => {
     const to = webhook ? {} : { channel: channel ?? env.SLACK_CHANNEL };
     const json = { ...to, text, unfurl_links: false, unfurl_media: false };
-    const { status, body } = await request(peer, url, { headers, json, signal, isBusy });
+    const { status, body } = await request(peer, url, { headers, json, signal });
     if (status !== 200) throw failure(`${peer} answered ${status} ${/^\w{1,40}$/.exec(body) ?? ""}`);
     const { ok, error } = webhook ? { ok: true } : parseJson(SlackAnswer, body, `The answer of ${peer}`);
     if (!ok) throw failure(`${peer} answered ${error}`);
@@ -911,48 +891,38 @@ export function countAlerts(alerts: Alert[], owners: Owners, env: Environment, n
   return [...counts.values()].map(({ value, ...series }) => ({ ...series, type, points: [{ timestamp, value }] }));
 }
 
-/** Resolves to a warning where Datadog did not take the metrics: nobody misses an alert for that. */
-async function sendMetrics(alerts: Alert[], owners: Owners, env: Environment, edges: Edges): Promise<string[]> {
-  const series = countAlerts(alerts, owners, env, edges.now);
-  if (!env.DD_API_KEY || series.length === 0) return [];
-  const peer = `Datadog at api.${env.DD_SITE}`;
-  const what = { headers: { "dd-api-key": env.DD_API_KEY }, json: { series }, signal: edges.signal };
-  try {
-    const { status } = await request(peer, `https://api.${env.DD_SITE}/api/v2/series`, what);
-    if (status !== 202) throw failure(`${peer} answered ${status}`);
-    return [];
-  } catch (error) {
-    return [`The alerts are not counted as metrics: ${(error as Error).message}`];
-  }
+async function sendMetrics(alerts: Alert[], owners: Owners, env: Environment, { now, signal }: Edges): Promise<void> {
+  const series = countAlerts(alerts, owners, env, now);
+  if (!env.DD_API_KEY || series.length === 0) return;
+  const host = `api.${env.DD_SITE}`;
+  const what = { headers: { "dd-api-key": env.DD_API_KEY }, json: { series }, signal };
+  const { status } = await request(`Datadog at ${host}`, `https://${host}/api/v2/series`, what);
+  if (status !== 202) throw failure(`Datadog at ${host} answered ${status}`);
 }
 
 // --- The requests: how GitLab, Slack and Datadog are asked. S3 has its SDK.
 
 type Answer = { status: number; headers: IncomingHttpHeaders; body: string };
 
-/** `json` is posted, if there is any; `isBusy` tells an answer after which to try again. */
-type Request = {
-  headers: Record<string, string | undefined>;
-  json?: object;
-  signal: AbortSignal;
-  isBusy?: (answer: Answer) => boolean;
-};
+/** Whether to try again: Slack may also say in its body that there were too many requests. */
+const isBusy = ({ status, body }: Answer) => status === 429 || status >= 500 || /"error":\s*"rate_?limited"/.test(body);
 
-const isTransient = ({ status }: Answer) => status === 429 || status >= 500;
+/** `json` is posted, if there is any. */
+type Request = { headers: OutgoingHttpHeaders; json?: object; signal: AbortSignal };
 
 /**
  * One HTTP request, tried again where the network, the peer's load or an error of its own failed it. Resolves to any
  * other answer. Throws an error that names the peer, and never the URL, which may be a secret.
  */
 async function request(peer: string, url: string, what: Request): Promise<Answer> {
-  const { signal, isBusy = isTransient } = what;
+  const { signal } = what;
   let reason = "did not answer";
   for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt++) {
     let waitMs = Math.ceil(500 * 2 ** attempt * Math.random());
     try {
       const answer = await exchange(url, what);
       if (!isBusy(answer)) return answer;
-      reason = `answered ${answer.status}`;
+      reason = `answered ${answer.status === 200 ? "that it is rate-limited" : answer.status}`;
       waitMs = Math.min(Math.ceil(Number(answer.headers["retry-after"]) * 1_000) || waitMs, MAX_RETRY_AFTER_MS);
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException;
@@ -971,10 +941,10 @@ async function request(peer: string, url: string, what: Request): Promise<Answer
 function exchange(url: string, { headers, json, signal }: Request): Promise<Answer> {
   return new Promise((resolve, reject) => {
     // Not imported: Node 24 loads WebSocket, and with it fetch, for whoever imports node:http.
-    const { request } = process.getBuiltinModule(url.startsWith("https:") ? "node:https" : "node:http");
+    const http = process.getBuiltinModule(url.startsWith("https:") ? "node:https" : "node:http");
     const [method, type] = json ? ["POST", { "content-type": "application/json; charset=utf-8" }] : ["GET", {}];
     const options = { method, headers: { ...headers, ...type }, signal, agent: false, timeout: REQUEST_TIMEOUT_MS };
-    const sent = request(url, options, (response) => {
+    const sent = http.request(url, options, (response) => {
       const { statusCode: status = 0, headers } = response;
       readUtf8(response).then((body) => resolve({ status, headers, body }), reject);
     });
@@ -987,27 +957,24 @@ function exchange(url: string, { headers, json, signal }: Request): Promise<Answ
 
 const [CROSS, DOT, ARROW] = ["\u2717", "\u00b7", "\u2192"];
 
-/** The window of a job, oldest execution first. */
 const stripOf = (job: TrackedJob) => job.jobs_info.map(({ failing }) => (failing ? CROSS : DOT)).join("");
 
 /** The tracked jobs of a document, `columns` wide if it can be; `routes` are those of the run that ends with this table. */
 export function formatTable(document: JobExecutions, env: Environment, columns: number, routes: Routes): string {
   const rows = [...document.jobs]
-    .sort(([a, x], [b, y]) => {
-      const byFailures = y.consecutive_failures - x.consecutive_failures || failuresIn(y).length - failuresIn(x).length;
-      return byFailures || (a < b ? -1 : 1);
-    })
+    .map(([name, job]) => ({ name, job, streak: job.consecutive_failures, failures: failuresIn(job).length }))
+    .sort((a, b) => b.streak - a.streak || b.failures - a.failures || (a.name < b.name ? -1 : 1))
     .slice(0, MAX_TABLE_ROWS)
-    .map(([name, job]) => ({ name: toOneLine(name), job, alert: describeAlertState(name, job, routes) }));
+    .map((row) => ({ ...row, name: toOneLine(row.name), alert: describeAlertState(row.name, row.job, routes) }));
   if (rows.length === 0) return "No job is tracked: none has failed lately.";
 
   const inLast = `in ${env.CUMULATIVE_LENGTH}`.padStart(6);
   const stripWidth = Math.max(10, ...rows.map(({ job }) => job.jobs_info.length));
   const room = Math.max(24, columns - stripWidth - 22 - Math.max(5, ...rows.map(({ alert }) => widthOf(alert))));
   const nameWidth = Math.max(3, ...rows.map(({ name }) => widthOf(name)).filter((width) => width <= room));
-  const lines = rows.map(({ name, job, alert }) => {
-    const inARow = `${job.consecutive_failures}/${env.CONSECUTIVE_THRESHOLD}`.padStart(8);
-    const inWindow = `${failuresIn(job).length}/${env.CUMULATIVE_THRESHOLD}`.padStart(inLast.length);
+  const lines = rows.map(({ name, job, streak, failures, alert }) => {
+    const inARow = `${streak}/${env.CONSECUTIVE_THRESHOLD}`.padStart(8);
+    const inWindow = `${failures}/${env.CUMULATIVE_THRESHOLD}`.padStart(inLast.length);
     // A name too long for its column gets a line of its own: a cut name could not be searched for.
     const space = widthOf(name) > nameWidth ? `\n${" ".repeat(nameWidth)}` : " ".repeat(nameWidth - widthOf(name));
     return [name + space, stripOf(job).padStart(stripWidth), inARow, inWindow, alert].join("  ").trimEnd();
@@ -1036,16 +1003,17 @@ function widthOf(text: string): number {
 /** What a run says before it ends: its outcome, for a dry run what it would have done, and the table. */
 function describeRun(run: Run, env: Environment, columns: number, dryRun: boolean): string {
   const { outcome, before, document, messages } = run;
-  const lines = {
-    counted: `Pipeline ${env.CI_PIPELINE_ID} ${dryRun ? "would be" : "is"} counted, after ${before.pipeline_id}`,
-    "already-counted": `Pipeline ${env.CI_PIPELINE_ID} had been counted before`,
-    "out-of-order": `Pipeline ${env.CI_PIPELINE_ID} is older than the stored ${before.pipeline_id}: nothing is done`,
+  const outcomes = {
+    counted: `${dryRun ? "would be" : "is"} counted, after ${before.pipeline_id}`,
+    "already-counted": "had been counted before",
+    "out-of-order": `is older than the stored ${before.pipeline_id}: nothing is done`,
   };
-  const delivered = messages.filter((message) => message.delivered);
-  const sent = messages.length > 0 && !dryRun ? `, ${delivered.length} of ${messages.length} messages delivered` : "";
-  const isTold = (channel: string | null) => dryRun || delivered.some((message) => message.channel === channel);
-  const table = formatTable(document, env, columns, new Map([...run.routes].filter(([channel]) => isTold(channel))));
-  return [...(dryRun ? describeDryRun(run) : []), lines[outcome] + sent, table].join("\n\n");
+  const undelivered = messages.filter((message) => !message.delivered && !dryRun);
+  const delivered = `, ${messages.length - undelivered.length} of ${messages.length} messages delivered`;
+  const line = `Pipeline ${env.CI_PIPELINE_ID} ${outcomes[outcome]}${messages.length > 0 && !dryRun ? delivered : ""}`;
+  const told = [...run.routes].filter(([channel]) => !undelivered.some((message) => message.channel === channel));
+  const table = formatTable(document, env, columns, new Map(told));
+  return [...(dryRun ? describeDryRun(run) : []), line, table].join("\n\n");
 }
 
 function describeDryRun({ before, document, messages }: Run): string[] {
@@ -1054,7 +1022,9 @@ function describeDryRun({ before, document, messages }: Run): string[] {
     const [from, to] = [before.jobs.get(name), document.jobs.get(name)];
     return from === to ? [] : `  ${toOneLine(name)}: ${describe(from)} ${ARROW} ${describe(to)}`;
   });
-  const sent = messages.map(({ channel, text }) => `Would send${channel ? ` to ${channel}` : ""}:\n${text}`);
+  const sent = messages.map((message) => {
+    return `Would send${message.channel ? ` to ${message.channel}` : ""}:\n${toPlainText(message.text)}`;
+  });
   return ["Dry run: nothing is sent or written", ...sent, ["Would store:", ...changes].join("\n")];
 }
 
@@ -1062,9 +1032,7 @@ function describeDryRun({ before, document, messages }: Run): string[] {
 
 const HELP = `Usage: tsx check-failures.ts [report] [--dry-run] [--json]
 
-Counts the jobs of this CI pipeline in the stored job executions, alerts the owners of a job that fails
-consistently, and stores the document again. Everything is set by environment variables: see README.md.
-
+  (nothing)   count this CI pipeline, alert, store; README.md lists the environment variables
   report      print the stored document as a table; reads only
   --dry-run   compute and print; send and write nothing
   --json      print one JSON object on stdout, everything else on stderr
@@ -1072,11 +1040,8 @@ consistently, and stores the document again. Everything is set by environment va
 
 Exit 0: done. 1: failed, with the reason on stderr. 2: wrong usage or environment. DEBUG=1 shows stack traces.`;
 
-const OPTIONS = {
-  "dry-run": { type: "boolean", default: false },
-  json: { type: "boolean", default: false },
-  help: { type: "boolean", default: false, short: "h" },
-} as const;
+const FLAG = { type: "boolean" } as const;
+const OPTIONS = { "dry-run": FLAG, json: FLAG, help: { ...FLAG, short: "h" } };
 
 /** A report counts nothing: what it need not know of the pipeline, it need not be told. */
 const REPORT_PLACEHOLDERS = { CI_PIPELINE_ID: "1", CI_COMMIT_SHA: "0000000", PIPELINE_JOBS_FILE: "none" };
@@ -1101,8 +1066,9 @@ async function report(env: Environment, edges: Edges, columns: number): Promise<
 async function countPipeline(env: Environment, edges: Edges, columns: number, dryRun: boolean): Promise<Output> {
   const run = await checkConsistentFailures(env, edges, dryRun);
   const { outcome, before, document, reached, warnings, errors } = run;
-  const others = document.pending_alerts.filter(({ claimed_at }) => claimed_at !== run.messages[0]?.claimed_at);
-  if (others.length > 0) warnings.push(describePending(others, "messages of another run are pending"));
+  const others = document.pending_alerts.length - run.messages.length;
+  if (others > 0)
+    warnings.push(`${others} messages of another run are pending; a run five minutes after it sends them`);
   const messages = run.messages.map(({ claimed_at, ...message }) => message);
   const ids = { pipeline_id: env.CI_PIPELINE_ID, stored_pipeline_id: before.pipeline_id };
   const text = describeRun(run, env, columns, dryRun);
@@ -1111,47 +1077,48 @@ async function countPipeline(env: Environment, edges: Edges, columns: number, dr
 
 /** The output of a run in a pipeline of another branch, where protected variables, and so tokens, are missing. */
 function skipBranch({ CI_DEFAULT_BRANCH, CI_PIPELINE_ID }: Variables): Output {
-  const { reached, messages } = bypass(createInitialJobExecutions(), "out-of-order");
   const ids = { pipeline_id: Number(CI_PIPELINE_ID) || null, stored_pipeline_id: null };
   const text = `Nothing to do: this is not a pipeline of the default branch, ${CI_DEFAULT_BRANCH}`;
-  return { text, json: { outcome: "not-default-branch", ...ids, reached, messages } };
+  return { text, json: { outcome: "not-default-branch", ...ids, reached: noneReached(), messages: [] } };
 }
 
-/** Runs a command line; resolves to its exit code. */
 async function main(args: string[], variables: Variables): Promise<number> {
-  const secrets = SECRETS.map((name) => variables[name] ?? "").filter((secret) => secret.length > 5);
+  const named = Object.entries(variables).filter(([name]) => SECRETS.test(name));
+  const secrets = named.flatMap(([, secret]) => (secret && secret.length > 5 ? secret : []));
   secrets.sort((a, b) => b.length - a.length); // one may be a part of another
   const print = (stream: NodeJS.WriteStream, text: string) => {
-    if (stream.listenerCount("error") === 0) stream.on("error", () => {}); // a reader may leave: go on
     const shown = secrets.reduce((hidden, secret) => hidden.replaceAll(secret, "***"), text);
     const isColoured = stream.isTTY && !variables.NO_COLOR;
     stream.write(`${isColoured ? shown.replace(/\u2717+/g, (crosses) => styleText("red", crosses)) : shown}\n`);
   };
+  for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {}); // a reader may leave: go on
+  const columns = process.stdout.columns ?? 120;
   const stop = new AbortController();
   setMaxListeners(0, stop.signal); // each request has one
-  const timer = setTimeout(() => stop.abort(), RUN_TIMEOUT_MS);
+  sleep(RUN_TIMEOUT_MS, undefined, { ref: false }).then(() => stop.abort());
+  sleep(LAST_TIMEOUT_MS, undefined, { ref: false }).then(() => {
+    print(process.stderr, "Error: The run did not end in time; check what gives the AWS credentials");
+    process.exit(1);
+  });
   let exitCode = 2; // until the usage and the environment have proved right
   try {
     const { values, positionals } = parseArgs({ args, options: OPTIONS, allowPositionals: true });
     const command = positionals.join(" ");
     if (command !== "" && command !== "report") throw new Error(`Unknown command: ${command}; see --help`);
-    const { "dry-run": dryRun, json, help } = values;
+    const { "dry-run": dryRun = false, json, help } = values;
     if (help) {
       print(process.stdout, HELP);
       return 0;
     }
     const stream = json ? process.stderr : process.stdout;
-    const execute = async (): Promise<Output> => {
-      const { CI_DEFAULT_BRANCH, CI_COMMIT_BRANCH } = variables;
-      if (!command && CI_DEFAULT_BRANCH && CI_COMMIT_BRANCH !== CI_DEFAULT_BRANCH) return skipBranch(variables);
-      const env = parseEnvironment(variables, command === "report" ? REPORT_PLACEHOLDERS : {});
+    let output = skipBranch(variables);
+    if (command || !variables.CI_DEFAULT_BRANCH || variables.CI_COMMIT_BRANCH === variables.CI_DEFAULT_BRANCH) {
+      const env = parseEnvironment(variables, command ? REPORT_PLACEHOLDERS : {});
       const send = openSender(env, (text) => print(stream, text));
       const edges = { store: openStore(env), send, pause: sleep, now: new Date(), signal: stop.signal };
       exitCode = 1;
-      const columns = process.stdout.columns ?? 120;
-      return command === "report" ? report(env, edges, columns) : countPipeline(env, edges, columns, dryRun);
-    };
-    const output = await execute();
+      output = await (command ? report(env, edges, columns) : countPipeline(env, edges, columns, dryRun));
+    }
     print(stream, output.text);
     const toObject = (_: string, value: unknown) => (value instanceof Map ? Object.fromEntries(value) : value);
     if (json) print(process.stdout, JSON.stringify(output.json, toObject));
@@ -1159,12 +1126,10 @@ async function main(args: string[], variables: Variables): Promise<number> {
     if (output.errors?.length) throw new Error(output.errors.join("; "));
     return 0;
   } catch (error) {
-    const { message, stack } = error as Error;
-    const reason = message.replace(/(Unknown option '[^']*').*/, "$1; see --help");
-    print(process.stderr, variables.DEBUG ? `${stack}` : `Error: ${toOneLine(reason)}`);
+    const reason = (error as Error).message.replace(/(Unknown option '[^']*').*/, "$1; see --help");
+    print(process.stderr, variables.DEBUG ? inspect(error) : `Error: ${toOneLine(reason)}`);
     return exitCode;
   } finally {
-    clearTimeout(timer);
     stop.abort(); // what is still asked of a peer no longer matters
   }
 }
