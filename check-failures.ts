@@ -400,7 +400,7 @@ function s3Store(env: Environment, Bucket: string, Key: string): Store {
   });
   const explain = (what: string, error: unknown, signal: AbortSignal) => {
     const { name, message, $metadata: { httpStatusCode: status } = {} } = error as S3ServiceException;
-    const reason = signal.aborted ? "no complete answer in time" : message.replace(/\n.*/s, "");
+    const reason = signal.aborted ? "no complete answer in time" : message.replace(/\.?(\n.*)?$/s, "");
     return failure(`Cannot ${what} ${source}: S3${status ? ` answered ${status} ${name}` : ""}: ${reason}`, error);
   };
   let refused: { version: string | undefined } | undefined; // the version that the store said is not what it holds

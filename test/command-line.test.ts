@@ -189,7 +189,7 @@ describe("a run", { concurrency: 2 }, () => {
     const { code, stdout } = await runPipeline(1005, [failed("unit tests"), failed("lint")], ["--dry-run"]);
     assert.equal(code, 0);
     assert.match(stdout, /Dry run: nothing is sent or written/);
-    assert.match(stdout, /Would send to #ci:\n.*unit tests/);
+    assert.match(stdout, /Would send to #ci:\n.*unit tests(.*\n)+.*unit tests failed 3 times in a row/);
     assert.match(stdout, /Would store.*\n( +.* → .*\n)* +unit tests: .+ → .*consecutive.*\n/);
     assert.match(stdout, /Would store.*\n( +.* → .*\n)* +lint: not tracked → .+\n/);
     assert.deepEqual(methodsOf(s3), ["GET"]);
@@ -296,6 +296,17 @@ describe("the command line", { concurrency: 2 }, () => {
     if (coloured === undefined) return t.skip("script is not installed");
     assert.match(coloured, /^lint +·\u001b\[31m✗✗\u001b\[39m· /);
     assert.match((await reportOn({ NO_COLOR: "1" })) ?? "", /^lint +·✗✗· /);
+  });
+
+  test("goes on where the reader of its output leaves", async () => {
+    const folder = makeTestFolder(cleanUp, { "jobs.json": [failed("unit tests", { id: 1 })] });
+    const command = [...RUNTIME, SCRIPT].map((word) => `'${word}'`).join(" ");
+    const env = { CI_PIPELINE_ID: "1005", CI_COMMIT_SHA: "0ddba11", PIPELINE_JOBS_FILE: "jobs.json" };
+    const piped = ["sh", "-c", `{ ${command}; echo "exit $?" >&2; } | true`];
+    const { stderr } = await start([], { ...env, CONSECUTIVE_THRESHOLD: "1" }, folder, piped).result;
+    assert.equal(stderr, "exit 0\n");
+    const { pipeline_id, pending_alerts } = JSON.parse(readFileSync(join(folder, KEY), "utf8"));
+    assert.deepEqual([pipeline_id, pending_alerts], [1005, undefined]);
   });
 
   test("works in a symlinked checkout", async () => {

@@ -52,7 +52,16 @@ const WRONG: Record<Exclude<keyof Environment, AnyText>, { expected: RegExp; wro
   CI_JOB_TOKEN: TOKEN,
   JOB_EXECUTIONS_URL: {
     expected: /s3:\/\/bucket\/key, a path or a file: URL, e\.g\. s3:\/\/\S+\/\S+/,
-    wrong: ["s3://bucket", "s3://bucket/", "s3:///key", "s3:bucket/key", "https://example.com/key", "gs://bucket/key"],
+    wrong: [
+      "file:state.json",
+      "file://host/a.json",
+      "s3://bucket",
+      "s3://bucket/",
+      "s3:///key",
+      "s3:bucket/key",
+      "https://example.com/key",
+      "gs://bucket/key",
+    ],
   },
   S3_SSE: { expected: /AES256.* aws:kms.* or none/, wrong: ["aes256", "off"] },
   S3_CONDITIONAL_WRITES: { expected: /on or off/, wrong: ["ON", "false", "0"] },

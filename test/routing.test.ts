@@ -49,6 +49,14 @@ describe("parseOwners()", () => {
     assert.deepEqual(channelsOf("e2e chrome", "*chrome #a"), ["#a"]);
     assert.deepEqual(channelsOf("a", "** #a"), ["#a"]);
     assert.deepEqual(channelsOf("🧪", "? #a"), ["#a"]);
+    for (const name of ["ab1bcd", "abxcd", "ab-bc-c-cd"])
+      assert.deepEqual(channelsOf(name, "a*b?*c*d #a"), ["#a"], name);
+    for (const name of ["abd", "acbd", "ab1bcd2"]) assert.deepEqual(channelsOf(name, "a*b?*c*d #a"), [], name);
+  });
+
+  test("many * do not take for ever", () => {
+    assert.deepEqual(channelsOf("a".repeat(255), `${"*a".repeat(12)}b #a`), []);
+    assert.deepEqual(channelsOf("a".repeat(255), `${"*a".repeat(12)} #a`), ["#a"]);
   });
 
   test("no other character is special", () => {
@@ -137,6 +145,18 @@ describe("routeAlerts()", () => {
     assert.deepEqual(
       [...routes].map(([channel, alerts]) => [channel, namesIn(alerts)]),
       [["#ci", ["a", "b"]]],
+    );
+  });
+
+  test("owners who spell one channel differently share its message", () => {
+    const owners = ownersOf("a #web\nb @acme/web #Web", { "@acme/web": "web" });
+    const { routes } = routeAlerts([alertOf("a"), alertOf("b")], owners, environment());
+    assert.deepEqual(
+      [...routes].map(([channel, alerts]) => [channel, namesIn(alerts)]),
+      [
+        ["#ci", ["a", "b"]],
+        ["#web", ["a", "b"]],
+      ],
     );
   });
 
