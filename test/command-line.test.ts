@@ -186,10 +186,13 @@ describe("a run", { concurrency: 2 }, () => {
       jobs: { "unit tests": history("·✗✗") },
     });
     const before = stored();
-    const { code, stdout } = await runPipeline(1005, [failed("unit tests"), failed("lint")], ["--dry-run"]);
+    const jobs = [failed("unit tests"), failed("lint")];
+    const { code, stdout } = await runPipeline(1005, jobs, ["--dry-run"], {
+      CI_PROJECT_URL: "https://git.example/shop",
+    });
     assert.equal(code, 0);
     assert.match(stdout, /Dry run: nothing is sent or written/);
-    assert.match(stdout, /Would send to #ci:\n.*unit tests(.*\n)+.*unit tests failed 3 times in a row/);
+    assert.match(stdout, /Would send to #ci:\n.*unit tests(.*\n)+.*unit tests \(https:\S+\) failed 3 times in a row/);
     assert.match(stdout, /Would store.*\n( +.* → .*\n)* +unit tests: .+ → .*consecutive.*\n/);
     assert.match(stdout, /Would store.*\n( +.* → .*\n)* +lint: not tracked → .+\n/);
     assert.deepEqual(methodsOf(s3), ["GET"]);

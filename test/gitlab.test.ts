@@ -180,7 +180,7 @@ describe("checkConsistentFailures() with GitLab", { concurrency: 2 }, () => {
     ["breaks a connection off once", reset],
     ["says nothing for as long as a request may take", hang],
   ] as const) {
-    test(`asks again where GitLab ${title}`, async () => {
+    test(`asks again where GitLab ${title}`, { timeout: 60_000 }, async () => {
       const gitlab = await start([failed("unit tests")]);
       gitlab.faults.push({ times: 1, answer });
       const { outcome, jobs } = await count(variablesOf(gitlab));
