@@ -424,7 +424,10 @@ function s3Store(env: Environment, Bucket: string, Key: string): Store {
     async write(Body, version, abortSignal) {
       const condition = version === undefined ? { IfNoneMatch: "*" } : { IfMatch: version };
       const command = new PutObjectCommand({
-        ...{ Bucket, Key, Body, ContentType: "application/json" },
+        Bucket,
+        Key,
+        Body,
+        ContentType: "application/json",
         ...(env.S3_SSE === "none" ? {} : { ServerSideEncryption: env.S3_SSE }),
         ...(env.S3_CONDITIONAL_WRITES === "on" ? condition : {}),
       });

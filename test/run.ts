@@ -24,7 +24,8 @@ export function start(
   cwd: string,
   [file = "", ...options]: string[] = [...RUNTIME, SCRIPT],
 ) {
-  const inherited = { PATH: process.env.PATH, HOME: process.env.HOME };
+  // Deno fetches packages itself, where a proxy may have a certificate that only the system knows.
+  const inherited = { PATH: process.env.PATH, HOME: process.env.HOME, DENO_TLS_CA_STORE: "system" };
   const child: ChildProcess = spawn(file, [...options, ...args], { cwd, env: { ...inherited, ...env } });
   const ended = new Promise<[number | null, string | null]>((resolve, reject) => {
     child.on("error", reject);

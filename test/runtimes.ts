@@ -43,11 +43,13 @@ const CHECKS: Record<string, Check> = {
     return followJob([...runtime.command("s3"), ...runtime.lone, copyScript(folder)], folder);
   },
 
-  "a lone copy with an import map": (runtime, folder) => {
+  "a lone copy with an import map": async (runtime, folder) => {
     const imports = Object.fromEntries(["@aws-sdk/client-s3", "valibot"].map((name) => [name, pin(name)]));
     const options = runtime.withImports?.(imports);
-    if (!options) return Promise.resolve("it has none, and needs none");
-    return followJob([...runtime.command("s3"), ...options, copyScript(folder)], folder);
+    if (!options) return "it has none, and needs none";
+    const command = [...runtime.command("s3"), ...options, copyScript(folder)];
+    await start(["--help"], {}, folder, command).result; // it says what it fetches, when it runs for the first time
+    return followJob(command, folder);
   },
 };
 
