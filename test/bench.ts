@@ -79,7 +79,7 @@ async function time(command: string[], env: Record<string, string>, folder: stri
   // The kernel keeps the peak until the process ends, so that nothing is missed between two looks.
   const timer = setInterval(() => {
     peakKb = readPeak(child.pid) ?? peakKb;
-  }, 5);
+  }, 20);
   const { code, stdout, stderr } = await result;
   const ms = performance.now() - started;
   clearInterval(timer);
