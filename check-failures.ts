@@ -17,7 +17,6 @@ import { rename, rm, writeFile } from "node:fs/promises";
 import type { IncomingHttpHeaders, OutgoingHttpHeaders } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath, pathToFileURL } from "node:url";
-import { inspect, parseArgs, styleText } from "node:util";
 import { GetObjectCommand, PutObjectCommand, S3Client, type S3ServiceException } from "@aws-sdk/client-s3";
 import * as v from "valibot";
 
@@ -1047,8 +1046,7 @@ const HELP = `Usage: tsx check-failures.ts [report] [--dry-run] [--json]
 
 Exit 0: done. 1: failed, with the reason on stderr. 2: wrong usage or environment. DEBUG=1 shows stack traces.`;
 
-const FLAG = { type: "boolean" } as const;
-const OPTIONS = { "dry-run": FLAG, json: FLAG, help: { ...FLAG, short: "h" } };
+const ARGUMENTS = ["report", "--dry-run", "--json", "--help", "-h"];
 
 /** A report counts nothing: what it need not know of the pipeline, it need not be told. */
 const REPORT_PLACEHOLDERS = { CI_PIPELINE_ID: "1", CI_COMMIT_SHA: "0000000", PIPELINE_JOBS_FILE: "none" };
@@ -1074,8 +1072,7 @@ async function countPipeline(env: Environment, edges: Edges, columns: number, dr
   const run = await checkConsistentFailures(env, edges, dryRun);
   const { outcome, before, document, reached, warnings, errors } = run;
   const others = document.pending_alerts.length - run.messages.length;
-  if (others > 0)
-    warnings.push(`${others} messages of another run are pending; a run five minutes after it sends them`);
+  if (others > 0) warnings.push(`${others} messages of another run are pending; one five minutes later sends them`);
   const messages = run.messages.map(({ claimed_at, ...message }) => message);
   const ids = { pipeline_id: env.CI_PIPELINE_ID, stored_pipeline_id: before.pipeline_id };
   const text = describeRun(run, env, columns, dryRun);
@@ -1089,6 +1086,7 @@ function skipBranch({ CI_DEFAULT_BRANCH, CI_PIPELINE_ID }: Variables): Output {
   return { text, json: { outcome: "not-default-branch", ...ids, reached: noneReached(), messages: [] } };
 }
 
+/** Runs a command line; resolves to its exit code. */
 async function main(args: string[], variables: Variables): Promise<number> {
   const named = Object.entries(variables).filter(([name]) => SECRETS.test(name));
   const secrets = named.flatMap(([, secret]) => (secret && secret.length > 5 ? secret : []));
@@ -1096,7 +1094,7 @@ async function main(args: string[], variables: Variables): Promise<number> {
   const print = (stream: NodeJS.WriteStream, text: string) => {
     const shown = secrets.reduce((hidden, secret) => hidden.replaceAll(secret, "***"), text);
     const isColoured = stream.isTTY && !variables.NO_COLOR;
-    stream.write(`${isColoured ? shown.replace(/\u2717+/g, (crosses) => styleText("red", crosses)) : shown}\n`);
+    stream.write(`${isColoured ? shown.replace(/\u2717+/g, "\u001b[31m$&\u001b[39m") : shown}\n`);
   };
   for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {}); // a reader may leave: go on
   const columns = process.stdout.columns ?? 120;
@@ -1109,22 +1107,21 @@ async function main(args: string[], variables: Variables): Promise<number> {
   });
   let exitCode = 2; // until the usage and the environment have proved right
   try {
-    const { values, positionals } = parseArgs({ args, options: OPTIONS, allowPositionals: true });
-    const command = positionals.join(" ");
-    if (command !== "" && command !== "report") throw new Error(`Unknown command: ${command}; see --help`);
-    const { "dry-run": dryRun = false, json, help } = values;
-    if (help) {
+    const wrong = args.find((arg, i) => !ARGUMENTS.includes(arg) || args.indexOf(arg) < i);
+    if (wrong !== undefined) throw new Error(`Unknown or repeated argument: ${wrong}; see --help`);
+    if (args.includes("--help") || args.includes("-h")) {
       print(process.stdout, HELP);
       return 0;
     }
+    const [isReport, dryRun, json] = ARGUMENTS.map((argument) => args.includes(argument));
     const stream = json ? process.stderr : process.stdout;
     let output = skipBranch(variables);
-    if (command || !variables.CI_DEFAULT_BRANCH || variables.CI_COMMIT_BRANCH === variables.CI_DEFAULT_BRANCH) {
-      const env = parseEnvironment(variables, command ? REPORT_PLACEHOLDERS : {});
+    if (isReport || !variables.CI_DEFAULT_BRANCH || variables.CI_COMMIT_BRANCH === variables.CI_DEFAULT_BRANCH) {
+      const env = parseEnvironment(variables, isReport ? REPORT_PLACEHOLDERS : {});
       const send = openSender(env, (text) => print(stream, text));
       const edges = { store: openStore(env), send, pause: sleep, now: new Date(), signal: stop.signal };
       exitCode = 1;
-      output = await (command ? report(env, edges, columns) : countPipeline(env, edges, columns, dryRun));
+      output = await (isReport ? report(env, edges, columns) : countPipeline(env, edges, columns, dryRun === true));
     }
     print(stream, output.text);
     const toObject = (_: string, value: unknown) => (value instanceof Map ? Object.fromEntries(value) : value);
@@ -1133,8 +1130,9 @@ async function main(args: string[], variables: Variables): Promise<number> {
     if (output.errors?.length) throw new Error(output.errors.join("; "));
     return 0;
   } catch (error) {
-    const reason = (error as Error).message.replace(/(Unknown option '[^']*').*/, "$1; see --help");
-    print(process.stderr, variables.DEBUG ? inspect(error) : `Error: ${toOneLine(reason)}`);
+    const { message, stack, cause } = error as Error;
+    const because = cause instanceof Error ? `\nbecause of ${cause.stack}` : "";
+    print(process.stderr, variables.DEBUG ? `${stack}${because}` : `Error: ${toOneLine(message)}`);
     return exitCode;
   } finally {
     stop.abort(); // what is still asked of a peer no longer matters
