@@ -32,6 +32,7 @@ const MAX_ATTEMPTS = 3; // of one request
 const MAX_UPLOADS = 20; // of a document that other runs store at the same time
 const MAX_MESSAGE_LENGTH = 3_900;
 const MAX_TABLE_ROWS = 500; // GitLab cuts a job's log at 4 MB
+const MAX_NAME_WIDTH = 60; // in the table
 
 // --- The errors: what failed, why, and what to do about it.
 
@@ -40,13 +41,10 @@ const HINTS: [message: RegExp, hint: string][] = [
   [/: S3 .*(InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken)/, "check the AWS credentials"],
   [/: S3: .*credentials/, "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or a role"],
   [/: S3: Region|PermanentRedirect|AuthorizationHeaderMalformed/, "set AWS_REGION to the region of the bucket"],
-  [/: S3 refuses/, "it compares versions wrongly: set S3_CONDITIONAL_WRITES=off"],
   [/: S3 answered 501/, "if it lacks conditional writes, set S3_CONDITIONAL_WRITES=off; if encryption, S3_SSE=none"],
   [/: S3 answered 403/, "allow s3:GetObject, s3:PutObject and s3:ListBucket (without it, a missing object is a 403)"],
   [/: S3 answered 400 .*(encrypt|InvalidArgument|InvalidRequest)/i, "set S3_SSE=none if the store lacks encryption"],
-  [/: S3: The encoded data/, "the document is not UTF-8: restore an earlier version of it"],
   [/: S3/, "check AWS_ENDPOINT_URL_S3, the network, and whether a proxy answered instead"],
-  [/: other runs did it first/, "retry this job, and give it a resource_group"],
   [/: GitLab.* answered 40[13]$/, "set GITLAB_TOKEN to a token with read_api (CI_JOB_TOKEN may do from GitLab 18 on)"],
   [/: GitLab.* answered \d+$/, "check CI_API_V4_URL, CI_PROJECT_ID, CI_PIPELINE_ID, and what the token can see"],
   [/^Slack.* (\w+_auth|not_authed|token_\w+|account_inactive)/, "set a new SLACK_API_TOKEN, a valid one (xoxb-...)"],
@@ -73,17 +71,16 @@ function failure(message: string, cause?: unknown): Error {
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
-const anObject = (expected: string) => v.custom<Record<string, unknown>>(isObject, `Expected ${expected}`);
+const PlainObject = v.custom<Record<string, unknown>>(isObject, "Expected an object");
 const toMap = v.transform((object: Record<string, unknown>) => new Map(Object.entries(object)));
 /** An object as a Map, because v.record drops keys that are named `constructor` or `__proto__`. */
-const mapOf = <T extends v.GenericSchema>(expected: string, value: T) =>
-  v.pipe(anObject(expected), toMap, v.map(v.string(), value));
+const mapOf = <T extends v.GenericSchema>(value: T) => v.pipe(PlainObject, toMap, v.map(v.string(), value));
 
-const textThat = (test: (text: string) => boolean, expected: string) => v.pipe(v.string(), v.check(test, expected));
-const matching = (pattern: RegExp, expected: string) => textThat((text) => pattern.test(text), expected);
+const matching = (pattern: RegExp, expected: string) => v.pipe(v.string(), v.regex(pattern, expected));
 
 const Count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
-const Timestamp = textThat((text) => Number.isFinite(Date.parse(text)), "Expected a time, e.g. 2026-11-23T10:00:00Z");
+const isTime = (text: string) => Number.isFinite(Date.parse(text));
+const Timestamp = v.pipe(v.string(), v.check(isTime, "Expected a time, e.g. 2026-11-23T10:00:00Z"));
 
 /** One run of a job: `id` is null where it passed, `commit` where it did not really run. */
 export type Execution = { id: number | null; failing: boolean; commit?: string | null };
@@ -119,34 +116,29 @@ const PendingAlert = v.object({ channel: v.nullable(v.string()), text: v.string(
 export type PendingAlert = v.InferOutput<typeof PendingAlert>;
 
 const JobExecutions = v.pipe(
-  anObject("an object"),
+  PlainObject,
   v.looseObject({
     pipeline_id: v.optional(Count, 0),
-    jobs: mapOf("an object of jobs", TrackedJob),
+    jobs: mapOf(TrackedJob),
     pending_alerts: v.optional(v.array(PendingAlert), []),
   }),
 );
 /** The document in memory. Keys that it does not know are kept. */
 export type JobExecutions = v.InferOutput<typeof JobExecutions>;
 
-/** Throws an error that names `source` and the path of the first fault. */
-function validate<T extends v.GenericSchema>(schema: T, value: unknown, source: string): v.InferOutput<T> {
-  const { success, output, issues } = v.safeParse(schema, value, { abortEarly: true });
-  if (success) return output;
-  throw new Error(
-    `${source} is not valid at ${v.getDotPath(issues[0]) ?? "its top"}: ${issues[0].message.slice(0, 200)}`,
-  );
-}
-
+/** Throws an error that names `source` and, where it is JSON, the path of the first fault. */
 function parseJson<T extends v.GenericSchema>(schema: T, text: string, source: string): v.InferOutput<T> {
-  let value: unknown;
+  let json: unknown;
   try {
-    value = JSON.parse(text);
+    json = JSON.parse(text);
   } catch (error) {
     const reason = (error as Error).message.replace(/[\s,.]*".*/s, ""); // without the quotation: it may hold a secret
     throw failure(`${source} is not JSON: ${reason}`, error);
   }
-  return validate(schema, value, source);
+  const { success, output, issues } = v.safeParse(schema, json, { abortEarly: true });
+  if (success) return output;
+  const path = v.getDotPath(issues[0]) ?? "its top";
+  throw new Error(`${source} is not valid at ${path}: ${issues[0].message.slice(0, 200)}`);
 }
 
 /** Decodes piece by piece, as 56 MB would else be in memory twice. Throws where a byte is not UTF-8. */
@@ -167,7 +159,7 @@ const readFile = (path: string): Promise<string> =>
 /** The names of variables whose values are never printed. */
 const SECRETS = /_TOKEN$|_API_KEY$|_SECRET_ACCESS_KEY$|_WEBHOOK_URL$/;
 
-const isHttpUrl = (text: string) => /^https?:\/\/[^\s/@]+([/?#]\S*)?$/.test(text) && URL.canParse(text);
+const HTTP_URL = /^https?:\/\/[^\s/@]+([/?#]\S*)?$/;
 
 const word = (expected: string) => v.optional(matching(/^\S+$/, expected));
 const anything = v.optional(v.string());
@@ -179,12 +171,15 @@ const oneOf = <T extends string>(usual: T, ...others: T[]) =>
   v.optional(v.picklist([usual, ...others], [usual, ...others].join(" or ")), usual);
 const httpUrl = (example: string, part = "") => {
   const expected = `an http or https URL${part && ` with ${part} and`} without a password, e.g. ${example}`;
-  return textThat((url) => isHttpUrl(url) && url.includes(part), expected);
+  return v.pipe(matching(HTTP_URL, expected), v.url(expected), v.includes(part, expected));
 };
-const withoutSlash = v.transform((url: string) => url.replace(/\/+$/, ""));
 const locations = /^(s3:\/\/[^/]+\/.+|file:(\/\/)?\/[^/].*|(?!s3:|file:|\S*:\/\/).+)$/i;
 const location = matching(locations, "s3://bucket/key, a path or a file: URL, e.g. s3://ci/job_executions.v2.json");
-const baseUrl = (example: string) => v.pipe(httpUrl(example), withoutSlash);
+const baseUrl = (example: string) =>
+  v.pipe(
+    httpUrl(example),
+    v.transform((url) => url.replace(/\/+$/, "")),
+  );
 
 const Environment = v.object({
   // Required, as the default "" is valid for neither: a missing one reads like a wrong one.
@@ -243,7 +238,7 @@ export function parseEnvironment(variables: Variables, placeholders: Variables =
     [isLonger("CUMULATIVE_THRESHOLD"), "CUMULATIVE_THRESHOLD must be at most CUMULATIVE_LENGTH, e.g. 5 and 10"],
     [isLonger("RECOVERY_THRESHOLD"), "RECOVERY_THRESHOLD must be at most CUMULATIVE_LENGTH, e.g. 3 and 10"],
   ];
-  const { success, output, issues = [] } = v.safeParse(Environment, set);
+  const { success, output, issues = [] } = v.safeParse(Environment, set, { abortPipeEarly: true });
   const problems = issues.map((issue) => {
     const variable = v.getDotPath(issue) ?? "";
     return `${variable} must be ${issue.message}${given[variable] ? "" : " (it is not set)"}`;
@@ -334,7 +329,7 @@ async function untilStored<T>({ store, pause }: Edges, attempt: (unconfirmed?: T
     unconfirmed = upload.mayBeOwn ? result : undefined;
     await pause(Math.random() * Math.min(100 * 2 ** tries, 2_000));
   }
-  throw failure(`Cannot upload job executions to ${store.source}: other runs did it first, ${MAX_UPLOADS} times`);
+  throw new Error(`Cannot upload job executions to ${store.source}: other runs always did it first; retry this job`);
 }
 
 /** Whether `document` holds what `run` uploaded: its alerts, which others leave there, or without any its pipeline. */
@@ -346,7 +341,7 @@ const wasStored = ({ messages: [message], document: uploaded }: Run, document: J
 /** Reads the stored document; undefined where there is none. Throws where it can't be read or is not valid. */
 export async function retrieveJobExecutions({ store, signal }: Access) {
   const stored = await store.read(signal);
-  return stored && { document: validate(JobExecutions, stored.json, store.source), version: stored.version };
+  return stored && { document: parseJson(JobExecutions, stored.text, store.source), version: stored.version };
 }
 
 /** The document before the first pipeline. */
@@ -373,7 +368,7 @@ export type Upload = { conflict: false } | { conflict: true; mayBeOwn: boolean }
 /** Where the document is stored: `read` resolves to undefined where there is none yet, `write` replaces `version` only. */
 export type Store = {
   source: string;
-  read: (signal: AbortSignal) => Promise<{ json: unknown; version: string } | undefined>;
+  read: (signal: AbortSignal) => Promise<{ text: string; version: string } | undefined>;
   write: (body: Uint8Array, version: string | undefined, signal: AbortSignal) => Promise<Upload>;
 };
 
@@ -420,9 +415,11 @@ function s3Store(env: Environment, Bucket: string, Key: string): Store {
         if ((error as Error).name !== "NoSuchKey") throw explain("read job executions from", error, abortSignal);
       }
       if (refused && refused.version === found?.version) {
-        throw failure(`Cannot upload job executions to ${source}: S3 refuses the version that it holds`);
+        throw new Error(
+          `Cannot upload job executions to ${source}: it refuses its own version; set S3_CONDITIONAL_WRITES=off`,
+        );
       }
-      return found && { json: parseJson(v.unknown(), found.text, source), version: found.version };
+      return found;
     },
     async write(Body, version, abortSignal) {
       const condition = version === undefined ? { IfNoneMatch: "*" } : { IfMatch: version };
@@ -453,7 +450,7 @@ function fileStore(path: string): Store {
   const read = async () => {
     if (!existsSync(path)) return undefined;
     const text = await readFile(path);
-    return { json: parseJson(v.unknown(), text, path), version: text };
+    return { text, version: text };
   };
   return {
     source: path,
@@ -482,7 +479,7 @@ const PipelineJob = v.object({
   status: v.string(),
   allow_failure: v.optional(v.boolean(), false),
   // For the looks of a message, which they do not stop.
-  web_url: v.fallback(v.optional(v.pipe(v.string(), v.check(isHttpUrl))), undefined),
+  web_url: v.fallback(v.optional(matching(HTTP_URL, "")), undefined),
   commit: v.fallback(v.optional(v.object({ title: v.string() })), undefined),
 });
 export type PipelineJob = v.InferOutput<typeof PipelineJob>;
@@ -621,7 +618,7 @@ type Owners = { rules: { pattern: RegExp; owners: string[] }[]; channels: Map<st
 export type Routes = Map<string | null, Alert[]>;
 
 async function readOwners({ JOB_OWNERS_FILE: owners, OWNER_CHANNELS_FILE: channels }: Environment): Promise<Owners> {
-  const Channels = mapOf("an object of owner: channel", matching(/^\S+$/, "Expected a channel, e.g. #team"));
+  const Channels = mapOf(matching(/^\S+$/, "Expected a channel, e.g. #team"));
   const known = channels ? parseJson(Channels, await readFile(channels), channels) : new Map<string, string>();
   return {
     rules: owners ? parseOwners(await readFile(owners), owners) : [],
@@ -786,9 +783,9 @@ function originOf(job: TrackedJob): { first?: string | null; lastPass?: string |
 }
 
 function formatDuration(ms: number): string {
-  const [unit, length] = ms < 7_200_000 ? ["minute", 60_000] : ms < 2 * DAY_MS ? ["hour", 3_600_000] : ["day", DAY_MS];
-  const format = new Intl.NumberFormat("en", { style: "unit", unit, unitDisplay: "long" });
-  return format.format(Math.max(0, Math.round(ms / length))); // never below 0, whatever the clocks of two machines say
+  const [length, unit] = ms < 7_200_000 ? [60_000, "minute"] : ms < 2 * DAY_MS ? [3_600_000, "hour"] : [DAY_MS, "day"];
+  const count = Math.max(0, Math.round(ms / length)); // never below 0, whatever the clocks of two machines say
+  return `${count} ${unit}${count === 1 ? "" : "s"}`;
 }
 
 /** The titles of the commits that streaks began with. One that can't be read in time is left out: it is for the looks. */
@@ -967,29 +964,30 @@ const [CROSS, DOT, ARROW] = ["\u2717", "\u00b7", "\u2192"];
 
 const stripOf = (job: TrackedJob) => job.jobs_info.map(({ failing }) => (failing ? CROSS : DOT)).join("");
 
-/** The tracked jobs of a document, `columns` wide if it can be; `routes` are those of the run that ends with this table. */
-export function formatTable(document: JobExecutions, env: Environment, columns: number, routes: Routes): string {
-  const rows = [...document.jobs]
+/** The tracked jobs of a document; `routes` are those of the run that ends with this table. */
+export function formatTable({ jobs }: JobExecutions, env: Environment, routes: Routes): string {
+  const rows = [...jobs]
     .map(([name, job]) => ({ name, job, streak: job.consecutive_failures, failures: failuresIn(job).length }))
     .sort((a, b) => b.streak - a.streak || b.failures - a.failures || (a.name < b.name ? -1 : 1))
     .slice(0, MAX_TABLE_ROWS)
-    .map((row) => ({ ...row, name: toOneLine(row.name), alert: describeAlertState(row.name, row.job, routes) }));
+    .map((row) => ({ ...row, label: toOneLine(row.name) }));
   if (rows.length === 0) return "No job is tracked: none has failed lately.";
 
-  const inLast = `in ${env.CUMULATIVE_LENGTH}`.padStart(6);
+  const nameWidth = Math.min(MAX_NAME_WIDTH, Math.max(3, ...rows.map(({ label }) => widthOf(label))));
   const stripWidth = Math.max(10, ...rows.map(({ job }) => job.jobs_info.length));
-  const room = Math.max(24, columns - stripWidth - 22 - Math.max(5, ...rows.map(({ alert }) => widthOf(alert))));
-  const nameWidth = Math.max(3, ...rows.map(({ name }) => widthOf(name)).filter((width) => width <= room));
-  const lines = rows.map(({ name, job, streak, failures, alert }) => {
-    const inARow = `${streak}/${env.CONSECUTIVE_THRESHOLD}`.padStart(8);
-    const inWindow = `${failures}/${env.CUMULATIVE_THRESHOLD}`.padStart(inLast.length);
-    // A name too long for its column gets a line of its own: a cut name could not be searched for.
-    const space = widthOf(name) > nameWidth ? `\n${" ".repeat(nameWidth)}` : " ".repeat(nameWidth - widthOf(name));
-    return [name + space, stripOf(job).padStart(stripWidth), inARow, inWindow, alert].join("  ").trimEnd();
+  const toLine = (label: string, strip: string, inARow: string, inWindow: string, alert: string) => {
+    // A name that is too long for its column moves its row: cut, it could not be searched for.
+    const space = " ".repeat(Math.max(0, nameWidth - widthOf(label)));
+    const counts = `${inARow.padStart(8)}  ${inWindow.padStart(6)}`;
+    return `${label}${space}  ${strip.padStart(stripWidth)}  ${counts}  ${alert}`.trimEnd();
+  };
+  const lines = rows.map(({ name, job, streak, failures, label }) => {
+    const counts = [`${streak}/${env.CONSECUTIVE_THRESHOLD}`, `${failures}/${env.CUMULATIVE_THRESHOLD}`] as const;
+    return toLine(label, stripOf(job), ...counts, describeAlertState(name, job, routes));
   });
-  const head = ["job".padEnd(nameWidth), "executions".padStart(stripWidth), "in a row", inLast, "alert"].join("  ");
-  const hidden = document.jobs.size - rows.length;
-  return [head, ...lines, ...(hidden > 0 ? [`... and ${hidden} more, which report --json lists`] : [])].join("\n");
+  lines.unshift(toLine("job", "executions", "in a row", `in ${env.CUMULATIVE_LENGTH}`, "alert"));
+  if (jobs.size > rows.length) lines.push(`... and ${jobs.size - rows.length} more, which report --json lists`);
+  return lines.join("\n");
 }
 
 function describeAlertState(name: string, { alert }: TrackedJob, routes: Routes): string {
@@ -1000,40 +998,11 @@ function describeAlertState(name: string, { alert }: TrackedJob, routes: Routes)
   return alert ? `${alert.kind} since ${alert.at.slice(0, 10)}` : "";
 }
 
-/** The cells that a text takes in a terminal, where CJK and emoji take two. */
+/** The cells that a text takes in a terminal, where CJK and emoji take two, and what joins another character none. */
 function widthOf(text: string): number {
   if (/^[ -~]*$/.test(text)) return text.length;
-  const wide = /\p{Emoji_Presentation}|\ufe0f|[\p{sc=Han}\p{sc=Hangul}\p{sc=Hiragana}\p{sc=Katakana}\uff01-\uff60]/u;
-  const characters = [...new Intl.Segmenter().segment(text)];
-  return characters.length + characters.filter(({ segment }) => wide.test(segment)).length;
-}
-
-/** What a run says before it ends: its outcome, for a dry run what it would have done, and the table. */
-function describeRun(run: Run, env: Environment, columns: number, dryRun: boolean): string {
-  const { outcome, before, document, messages } = run;
-  const outcomes = {
-    counted: `${dryRun ? "would be" : "is"} counted, after ${before.pipeline_id}`,
-    "already-counted": "had been counted before",
-    "out-of-order": `is older than the stored ${before.pipeline_id}: nothing is done`,
-  };
-  const undelivered = messages.filter((message) => !message.delivered && !dryRun);
-  const delivered = `, ${messages.length - undelivered.length} of ${messages.length} messages delivered`;
-  const line = `Pipeline ${env.CI_PIPELINE_ID} ${outcomes[outcome]}${messages.length > 0 && !dryRun ? delivered : ""}`;
-  const told = [...run.routes].filter(([channel]) => !undelivered.some((message) => message.channel === channel));
-  const table = formatTable(document, env, columns, new Map(told));
-  return [...(dryRun ? describeDryRun(run) : []), line, table].join("\n\n");
-}
-
-function describeDryRun({ before, document, messages }: Run): string[] {
-  const describe = (job?: TrackedJob) => (job ? `${stripOf(job)} ${job.alert?.kind ?? "no alert"}` : "not tracked");
-  const changes = [...new Set([...before.jobs.keys(), ...document.jobs.keys()])].flatMap((name) => {
-    const [from, to] = [before.jobs.get(name), document.jobs.get(name)];
-    return from === to ? [] : `  ${toOneLine(name)}: ${describe(from)} ${ARROW} ${describe(to)}`;
-  });
-  const sent = messages.map((message) => {
-    return `Would send${message.channel ? ` to ${message.channel}` : ""}:\n${toPlainText(message.text)}`;
-  });
-  return ["Dry run: nothing is sent or written", ...sent, ["Would store:", ...changes].join("\n")];
+  const wide = /[\p{Emoji_Presentation}\p{sc=Han}\p{sc=Hangul}\p{sc=Hiragana}\p{sc=Katakana}\uff01-\uff60]/gu;
+  return [...text.replace(/\p{M}|\u200d./gu, "").replace(wide, "xx")].length;
 }
 
 // --- The command line: the only part that touches the process.
@@ -1056,13 +1025,13 @@ const REPORT_PLACEHOLDERS = { CI_PIPELINE_ID: "1", CI_COMMIT_SHA: "0000000", PIP
 /** What a command says, to people and to programs. */
 type Output = { text: string; json: object; warnings?: string[]; errors?: string[] };
 
-async function report(env: Environment, edges: Edges, columns: number): Promise<Output> {
+async function report(env: Environment, edges: Edges): Promise<Output> {
   const stored = await retrieveJobExecutions(edges);
   const document = stored?.document ?? createInitialJobExecutions();
   const { pipeline_id, pending_alerts } = document;
   const found = `after pipeline ${pipeline_id}, ${pending_alerts.length} messages pending`;
   const state = stored ? found : "not there yet, if JOB_EXECUTIONS_URL is right";
-  const text = `Job executions in ${edges.store.source}: ${state}\n\n${formatTable(document, env, columns, new Map())}`;
+  const text = `Job executions in ${edges.store.source}: ${state}\n\n${formatTable(document, env, new Map())}`;
   const jobs = [...document.jobs].map(([name, job]) => {
     const { consecutive_failures, jobs_info } = job;
     return { name, consecutive_failures, failures: failuresIn(job).length, executions: jobs_info.length };
@@ -1070,15 +1039,28 @@ async function report(env: Environment, edges: Edges, columns: number): Promise<
   return { text, json: { pipeline_id, jobs } };
 }
 
-async function countPipeline(env: Environment, edges: Edges, columns: number, dryRun: boolean): Promise<Output> {
+async function countPipeline(env: Environment, edges: Edges, dryRun: boolean): Promise<Output> {
   const run = await checkConsistentFailures(env, edges, dryRun);
   const { outcome, before, document, reached, warnings, errors } = run;
-  const others = document.pending_alerts.length - run.messages.length;
-  if (others > 0) warnings.push(`${others} messages of another run are pending; one five minutes later sends them`);
   const messages = run.messages.map(({ claimed_at, ...message }) => message);
+  const outcomes = {
+    counted: `${dryRun ? "would be" : "is"} counted, after ${before.pipeline_id}`,
+    "already-counted": "had been counted before",
+    "out-of-order": `is older than the stored ${before.pipeline_id}: nothing is done`,
+  };
+  const lost = dryRun ? [] : messages.filter((message) => !message.delivered);
+  const told = [...run.routes].filter(([channel]) => !lost.some((message) => message.channel === channel));
+  const paragraphs = [`Pipeline ${env.CI_PIPELINE_ID} ${outcomes[outcome]}`, formatTable(document, env, new Map(told))];
+  if (dryRun) {
+    const toSend = messages.map(({ channel, text }) => `Would send to ${channel ?? "all"}:\n${toPlainText(text)}`);
+    paragraphs.unshift("Dry run: nothing is sent or written; the table is what would be stored", ...toSend);
+  } else if (messages.length > 0) {
+    paragraphs[0] += `, ${messages.length - lost.length} of ${messages.length} messages delivered`;
+  }
+  const others = document.pending_alerts.length - messages.length;
+  if (others > 0) warnings.push(`${others} messages of another run are pending; one five minutes later sends them`);
   const ids = { pipeline_id: env.CI_PIPELINE_ID, stored_pipeline_id: before.pipeline_id };
-  const text = describeRun(run, env, columns, dryRun);
-  return { text, json: { outcome, ...ids, reached, messages }, warnings, errors };
+  return { text: paragraphs.join("\n\n"), json: { outcome, ...ids, reached, messages }, warnings, errors };
 }
 
 /** The output of a run in a pipeline of another branch, where protected variables, and so tokens, are missing. */
@@ -1099,7 +1081,6 @@ async function main(args: string[], variables: Variables): Promise<number> {
     stream.write(`${isColoured ? shown.replace(/\u2717+/g, "\u001b[31m$&\u001b[39m") : shown}\n`);
   };
   for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {}); // a reader may leave: go on
-  const columns = process.stdout.columns ?? 120;
   const stop = new AbortController();
   setMaxListeners(0, stop.signal); // each request has one
   sleep(RUN_TIMEOUT_MS, undefined, { ref: false }).then(() => stop.abort());
@@ -1123,7 +1104,7 @@ async function main(args: string[], variables: Variables): Promise<number> {
       const send = openSender(env, (text) => print(stream, text));
       const edges = { store: openStore(env), send, pause: sleep, now: new Date(), signal: stop.signal };
       exitCode = 1;
-      output = await (isReport ? report(env, edges, columns) : countPipeline(env, edges, columns, dryRun === true));
+      output = await (isReport ? report(env, edges) : countPipeline(env, edges, dryRun === true));
     }
     print(stream, output.text);
     const toObject = (_: string, value: unknown) => (value instanceof Map ? Object.fromEntries(value) : value);

@@ -84,8 +84,7 @@ export function memoryStore(text?: string) {
   const version = () => (stored.text === undefined ? undefined : String(stored.version));
   const store: Store = {
     source: "the store in memory",
-    read: async () =>
-      stored.text === undefined ? undefined : { json: JSON.parse(stored.text), version: String(stored.version) },
+    read: async () => (stored.text === undefined ? undefined : { text: stored.text, version: String(stored.version) }),
     write: async (body, named) => {
       if (named !== version()) return { conflict: true, mayBeOwn: false };
       stored.text = new TextDecoder().decode(body);

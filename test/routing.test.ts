@@ -211,7 +211,7 @@ describe("checkConsistentFailures() reads JOB_OWNERS_FILE and OWNER_CHANNELS_FIL
       fault({ "@a": "#a b" }),
       /channels\.json is not valid at @a: Expected a channel, e\.g\. #team/,
     );
-    await assert.rejects(fault([]), /channels\.json is not valid at its top: Expected an object of owner: channel/);
+    await assert.rejects(fault([]), /channels\.json is not valid at its top: Expected an object/);
     await assert.rejects(fault('{"@a": "#a"'), /channels\.json is not JSON: /);
     const missing = (name: string) => runWith({}, ["a"], { [name]: "/nowhere/file" });
     await assert.rejects(missing("JOB_OWNERS_FILE"), /^Error: Cannot read \/nowhere\/file: /);
