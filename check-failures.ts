@@ -169,26 +169,23 @@ const integer = (expected: string) =>
 const count = (usual: string) => v.optional(integer(`a positive integer, e.g. ${usual}`), usual);
 const oneOf = <T extends string>(usual: T, ...others: T[]) =>
   v.optional(v.picklist([usual, ...others], [usual, ...others].join(" or ")), usual);
-const httpUrl = (example: string, part = "") => {
-  const expected = `an http or https URL${part && ` with ${part} and`} without a password, e.g. ${example}`;
-  return v.pipe(matching(HTTP_URL, expected), v.url(expected), v.includes(part, expected));
+const withoutSlash = v.transform((url: string) => url.replace(/\/+$/, ""));
+const httpUrl = (example: string) => {
+  const expected = `an http or https URL without a password, e.g. ${example}`;
+  return v.pipe(matching(HTTP_URL, expected), v.url(expected), withoutSlash);
 };
 const locations = /^(s3:\/\/[^/]+\/.+|file:(\/\/)?\/[^/].*|(?!s3:|file:|\S*:\/\/).+)$/i;
+const template = /^https?:\/\/[^\s/@]+[/?#]\S*\{job\}\S*$/;
 const location = matching(locations, "s3://bucket/key, a path or a file: URL, e.g. s3://ci/job_executions.v2.json");
-const baseUrl = (example: string) =>
-  v.pipe(
-    httpUrl(example),
-    v.transform((url) => url.replace(/\/+$/, "")),
-  );
 
 const Environment = v.object({
   // Required, as the default "" is valid for neither: a missing one reads like a wrong one.
   CI_PIPELINE_ID: v.optional(integer("a pipeline's id, a positive integer, e.g. 1005"), ""),
   CI_COMMIT_SHA: v.optional(matching(/^[0-9a-f]{7,64}$/i, "a commit's SHA, 7 to 64 hex digits, e.g. 0ddba11"), ""),
   CI_COMMIT_BRANCH: anything,
-  CI_API_V4_URL: v.optional(baseUrl("https://gitlab.example.com/api/v4")),
+  CI_API_V4_URL: v.optional(httpUrl("https://gitlab.example.com/api/v4")),
   CI_PROJECT_ID: word("a project's id, e.g. 4242"),
-  CI_PROJECT_URL: v.optional(baseUrl("https://gitlab.example.com/acme/shop")),
+  CI_PROJECT_URL: v.optional(httpUrl("https://gitlab.example.com/acme/shop")),
   CI_PROJECT_PATH: word("a project's path, e.g. acme/shop"),
   GITLAB_TOKEN: secret,
   CI_JOB_TOKEN: secret,
@@ -207,10 +204,12 @@ const Environment = v.object({
   SLACK_API_TOKEN: secret,
   SLACK_CHANNEL: word("a channel, e.g. #ci-alerts"),
   SLACK_WEBHOOK_URL: v.optional(httpUrl("https://hooks.slack.com/services/T0/B0/x")),
-  SLACK_API_URL: v.optional(baseUrl("https://slack.com/api"), "https://slack.com/api"),
+  SLACK_API_URL: v.optional(httpUrl("https://slack.com/api"), "https://slack.com/api"),
   JOB_OWNERS_FILE: anything,
   OWNER_CHANNELS_FILE: anything,
-  JOB_HISTORY_URL: v.optional(httpUrl("https://ci.example.com/?job={job}", "{job}")),
+  JOB_HISTORY_URL: v.optional(
+    matching(template, "an http or https URL with {job}, e.g. https://ci.example.com/?job={job}"),
+  ),
   DD_API_KEY: secret,
   DD_SITE: v.optional(matching(/^[a-z0-9.-]+(:\d+)?$/i, "a host name, e.g. datadoghq.com"), "datadoghq.com"),
 });
@@ -363,7 +362,7 @@ export function uploadJobExecutions(document: JobExecutions, version: string | u
 
 // --- The store: an object in S3, or a local file. An upload names the version that was read, so that none is overwritten.
 
-export type Upload = { conflict: false } | { conflict: true; mayBeOwn: boolean };
+export type Upload = { conflict: boolean; mayBeOwn?: boolean };
 
 /** Where the document is stored: `read` resolves to undefined where there is none yet, `write` replaces `version` only. */
 export type Store = {
@@ -456,7 +455,7 @@ function fileStore(path: string): Store {
     source: path,
     read,
     async write(body, version) {
-      if ((await read())?.version !== version) return { conflict: true, mayBeOwn: false };
+      if ((await read())?.version !== version) return { conflict: true };
       const temporary = `${path}.${crypto.randomUUID()}.tmp`;
       try {
         await writeFile(temporary, body);
