@@ -642,7 +642,7 @@ export function parseOwners(text: string, source: string): Owners["rules"] {
   });
 }
 
-/** Looks for each part between two `*` once only (an atomic group): many of them would else take for ever. */
+/** A `*` ends at the first match of what follows it, and tries no other: many of them would else take for ever. */
 function toRegExp(pattern: string): RegExp {
   const source = pattern.replace(/\\(.)|\*+|./gsu, (token, escaped: string = token) => {
     if (token.startsWith("*")) return "\0";
@@ -650,7 +650,7 @@ function toRegExp(pattern: string): RegExp {
   });
   const [start, ...parts] = source.split("\0");
   const end = parts.pop();
-  const middle = parts.map((part, i) => `(?=(?<part${i}>.*?${part}))\\k<part${i}>`).join("");
+  const middle = parts.map((part) => `((?!${part}).)*${part}`).join("");
   return new RegExp(`^${start}${middle}${end === undefined ? "" : `.*${end}`}$`, "su");
 }
 
