@@ -38,8 +38,10 @@ const MAX_NAME_WIDTH = 60; // in the table
 
 const HINTS: [message: RegExp, hint: string][] = [
   [/: S3 .*NoSuchBucket/, "check JOB_EXECUTIONS_URL"],
-  [/: S3 .*(InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken)/, "check the AWS credentials"],
-  [/: S3: .*credentials/, "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or a role"],
+  [
+    /: S3.*(InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken|: .*credentials)/,
+    "check the AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or a role",
+  ],
   [/: S3: Region|PermanentRedirect|AuthorizationHeaderMalformed/, "set AWS_REGION to the region of the bucket"],
   [/: S3 answered 501/, "if it lacks conditional writes, set S3_CONDITIONAL_WRITES=off; if encryption, S3_SSE=none"],
   [/: S3 answered 403/, "allow s3:GetObject, s3:PutObject and s3:ListBucket (without it, a missing object is a 403)"],
@@ -56,12 +58,11 @@ const HINTS: [message: RegExp, hint: string][] = [
   [/^Slack.* msg_too_long/, "shorten JOB_HISTORY_URL"],
   [/^Slack's webhook answered/, "check SLACK_WEBHOOK_URL"],
   [/^Datadog.* answered \d+$/, "check DD_API_KEY and DD_SITE"],
-  [/ answered .*, \d+ times$/, "try again later"],
-  [/ \d+ times$/, "check its address and the network, or try again later"],
+  [/ \d+ times$/, "try again later, or check its address and the network"],
 ];
 
 /** An error of one line: what failed, why, and, where the reason is a known one, what to do. */
-function failure(message: string, cause?: unknown): Error {
+function failure(message: string, cause?: unknown) {
   const hint = HINTS.find(([pattern]) => pattern.test(message))?.[1];
   return new Error(hint ? `${message}; ${hint}` : message, { cause });
 }
@@ -71,16 +72,15 @@ function failure(message: string, cause?: unknown): Error {
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
-const PlainObject = v.custom<Record<string, unknown>>(isObject, "Expected an object");
-const toMap = v.transform((object: Record<string, unknown>) => new Map(Object.entries(object)));
+const PlainObject = v.custom<object>(isObject, "Expected an object");
+const toMap = v.transform((object: object) => new Map(Object.entries(object)));
 /** An object as a Map, because v.record drops keys that are named `constructor` or `__proto__`. */
 const mapOf = <T extends v.GenericSchema>(value: T) => v.pipe(PlainObject, toMap, v.map(v.string(), value));
 
 const matching = (pattern: RegExp, expected: string) => v.pipe(v.string(), v.regex(pattern, expected));
 
 const Count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
-const isTime = (text: string) => Number.isFinite(Date.parse(text));
-const Timestamp = v.pipe(v.string(), v.check(isTime, "Expected a time, e.g. 2026-11-23T10:00:00Z"));
+const Timestamp = v.pipe(v.string(), v.isoTimestamp("Expected a time, e.g. 2026-11-23T10:00:00Z"));
 
 /** One run of a job: `id` is null where it passed, `commit` where it did not really run. */
 export type Execution = { id: number | null; failing: boolean; commit?: string | null };
@@ -91,7 +91,7 @@ const Execution = v.custom<Execution>(
     isObject(value) &&
     (value.id === null || Number.isSafeInteger(value.id)) &&
     typeof value.failing === "boolean" &&
-    ["undefined", "string"].includes(typeof (value.commit ?? undefined)),
+    typeof (value.commit ?? "") === "string",
   "Expected an execution: {id: integer or null, failing: boolean, commit: string or null}",
 );
 
@@ -127,7 +127,7 @@ const JobExecutions = v.pipe(
 export type JobExecutions = v.InferOutput<typeof JobExecutions>;
 
 /** Throws an error that names `source` and, where it is JSON, the path of the first fault. */
-function parseJson<T extends v.GenericSchema>(schema: T, text: string, source: string): v.InferOutput<T> {
+function parseJson<T extends v.GenericSchema>(schema: T, text: string, source: string) {
   let json: unknown;
   try {
     json = JSON.parse(text);
@@ -142,14 +142,14 @@ function parseJson<T extends v.GenericSchema>(schema: T, text: string, source: s
 }
 
 /** Decodes piece by piece, as 56 MB would else be in memory twice. Throws where a byte is not UTF-8. */
-async function readUtf8(stream: AsyncIterable<Uint8Array>): Promise<string> {
+async function readUtf8(stream: AsyncIterable<Uint8Array>) {
   const decoder = new TextDecoder("utf-8", { fatal: true });
   let text = "";
   for await (const bytes of stream) text += decoder.decode(bytes, { stream: true });
   return text + decoder.decode();
 }
 
-const readFile = (path: string): Promise<string> =>
+const readFile = (path: string) =>
   readUtf8(createReadStream(path)).catch((error: Error) => {
     throw failure(`Cannot read ${path}: ${error.message}`, error);
   });
@@ -165,23 +165,21 @@ const word = (expected: string) => v.optional(matching(/^\S+$/, expected));
 const anything = v.optional(v.string());
 const secret = v.optional(matching(/^[!-~]+$/, "a token without spaces or line breaks, e.g. glpat-... or xoxb-..."));
 const integer = (expected: string) =>
-  v.pipe(matching(/^\d+$/, expected), v.transform(Number), v.safeInteger(expected), v.minValue(1, expected));
+  v.pipe(matching(/^0*[1-9]\d*$/, expected), v.transform(Number), v.safeInteger(expected));
 const count = (usual: string) => v.optional(integer(`a positive integer, e.g. ${usual}`), usual);
-const oneOf = <T extends string>(usual: T, ...others: T[]) =>
-  v.optional(v.picklist([usual, ...others], [usual, ...others].join(" or ")), usual);
+const oneOf = <T extends string>(...options: [usual: T, ...T[]]) =>
+  v.optional(v.picklist(options, options.join(" or ")), options[0]);
 const withoutSlash = v.transform((url: string) => url.replace(/\/+$/, ""));
 const httpUrl = (example: string) => {
   const expected = `an http or https URL without a password, e.g. ${example}`;
   return v.pipe(matching(HTTP_URL, expected), v.url(expected), withoutSlash);
 };
-const locations = /^(s3:\/\/[^/]+\/.+|file:(\/\/)?\/[^/].*|(?!s3:|file:|\S*:\/\/).+)$/i;
-const template = /^https?:\/\/[^\s/@]+[/?#]\S*\{job\}\S*$/;
-const location = matching(locations, "s3://bucket/key, a path or a file: URL, e.g. s3://ci/job_executions.v2.json");
+const LOCATION = /^(s3:\/\/[^/]+\/.+|file:(\/\/)?\/[^/].*|(?!s3:|file:|\S*:\/\/).+)$/i;
+const TEMPLATE = /^https?:\/\/[^\s/@]+[/?#]\S*\{job\}\S*$/;
 
 const Environment = v.object({
-  // Required, as the default "" is valid for neither: a missing one reads like a wrong one.
-  CI_PIPELINE_ID: v.optional(integer("a pipeline's id, a positive integer, e.g. 1005"), ""),
-  CI_COMMIT_SHA: v.optional(matching(/^[0-9a-f]{7,64}$/i, "a commit's SHA, 7 to 64 hex digits, e.g. 0ddba11"), ""),
+  CI_PIPELINE_ID: integer("a pipeline's id, a positive integer, e.g. 1005"),
+  CI_COMMIT_SHA: matching(/^[0-9a-f]{7,64}$/i, "a commit's SHA, 7 to 64 hex digits, e.g. 0ddba11"),
   CI_COMMIT_BRANCH: anything,
   CI_API_V4_URL: v.optional(httpUrl("https://gitlab.example.com/api/v4")),
   CI_PROJECT_ID: word("a project's id, e.g. 4242"),
@@ -190,7 +188,10 @@ const Environment = v.object({
   GITLAB_TOKEN: secret,
   CI_JOB_TOKEN: secret,
   PIPELINE_JOBS_FILE: anything,
-  JOB_EXECUTIONS_URL: v.optional(location, "job_executions.v2.json"),
+  JOB_EXECUTIONS_URL: v.optional(
+    matching(LOCATION, "s3://bucket/key, a path or a file: URL, e.g. s3://ci/job_executions.v2.json"),
+    "job_executions.v2.json",
+  ),
   S3_SSE: oneOf("AES256", "aws:kms", "aws:kms:dsse", "none"),
   S3_CONDITIONAL_WRITES: oneOf("on", "off"),
   AWS_ENDPOINT_URL: v.optional(httpUrl("https://s3.example.com")),
@@ -208,7 +209,7 @@ const Environment = v.object({
   JOB_OWNERS_FILE: anything,
   OWNER_CHANNELS_FILE: anything,
   JOB_HISTORY_URL: v.optional(
-    matching(template, "an http or https URL with {job}, e.g. https://ci.example.com/?job={job}"),
+    matching(TEMPLATE, "an http or https URL with {job}, e.g. https://ci.example.com/?job={job}"),
   ),
   DD_API_KEY: secret,
   DD_SITE: v.optional(matching(/^[a-z0-9.-]+(:\d+)?$/i, "a host name, e.g. datadoghq.com"), "datadoghq.com"),
@@ -218,20 +219,20 @@ export type Environment = v.InferOutput<typeof Environment>;
 type Variables = Record<string, string | undefined>;
 
 /**
- * Validates environment variables; an empty one counts as unset, and `placeholders` stand in for unset ones.
- * Throws one error with all that is wrong, each with its name, what is expected and an example, but never with a value:
- * any of them may be a misplaced secret.
+ * Validates environment variables; an empty one counts as unset. Throws one error
+ * with all that is wrong, each with its name, what is expected and an example, but never with a value: any of them may
+ * be a misplaced secret.
  */
-export function parseEnvironment(variables: Variables, placeholders: Variables = {}): Environment {
-  const given = Object.fromEntries(Object.entries(variables).filter(([, value]) => value));
-  const set: Variables = { ...v.getDefaults(Environment), ...placeholders, ...given };
-  const isApi = !set.PIPELINE_JOBS_FILE;
+export function parseEnvironment(variables: Variables): Environment {
+  const given: Variables = Object.fromEntries(Object.entries(variables).filter(([, value]) => value));
+  const required = ["CI_PIPELINE_ID", "CI_COMMIT_SHA"];
+  if (!given.PIPELINE_JOBS_FILE) required.push("CI_API_V4_URL", "CI_PROJECT_ID");
+  if (!given.PIPELINE_JOBS_FILE && !given.CI_JOB_TOKEN) required.push("GITLAB_TOKEN");
+  const missing = Object.fromEntries(required.map((name) => [name, ""])); // which is valid for none of them
+  const set: Variables = { ...v.getDefaults(Environment), ...missing, ...given };
   const { SLACK_API_TOKEN: bot, SLACK_CHANNEL: channel, SLACK_WEBHOOK_URL: webhook } = set;
   const isLonger = (name: string) => Number(set[name]) > Number(set.CUMULATIVE_LENGTH);
   const rules: [isBroken: unknown, problem: string][] = [
-    [isApi && !set.CI_API_V4_URL, "CI_API_V4_URL must be set, e.g. to https://gitlab.example.com/api/v4"],
-    [isApi && !set.CI_PROJECT_ID, "CI_PROJECT_ID must be set, e.g. to 4242"],
-    [isApi && !set.GITLAB_TOKEN && !set.CI_JOB_TOKEN, "GITLAB_TOKEN must be set, e.g. to a token with read_api"],
     [!bot !== !channel, "SLACK_API_TOKEN and SLACK_CHANNEL must be set together, e.g. to xoxb-... and #ci"],
     [bot && webhook, "SLACK_API_TOKEN and SLACK_WEBHOOK_URL must not both be set, e.g. only the first"],
     [isLonger("CUMULATIVE_THRESHOLD"), "CUMULATIVE_THRESHOLD must be at most CUMULATIVE_LENGTH, e.g. 5 and 10"],
@@ -1099,7 +1100,7 @@ async function main(args: string[], variables: Variables): Promise<number> {
     const stream = json ? process.stderr : process.stdout;
     let output = skipBranch(variables);
     if (isReport || !variables.CI_DEFAULT_BRANCH || variables.CI_COMMIT_BRANCH === variables.CI_DEFAULT_BRANCH) {
-      const env = parseEnvironment(variables, isReport ? REPORT_PLACEHOLDERS : {});
+      const env = parseEnvironment({ ...variables, ...(isReport ? REPORT_PLACEHOLDERS : {}) });
       const send = openSender(env, (text) => print(stream, text));
       const edges = { store: openStore(env), send, pause: sleep, now: new Date(), signal: stop.signal };
       exitCode = 1;
