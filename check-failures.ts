@@ -478,9 +478,6 @@ const PipelineJob = v.object({
   name: v.pipe(v.string(), v.nonEmpty()),
   status: v.string(),
   allow_failure: v.optional(v.boolean(), false),
-  // For the looks of a message, which they do not stop.
-  web_url: v.fallback(v.optional(matching(HTTP_URL, "")), undefined),
-  commit: v.fallback(v.optional(v.object({ title: v.string() })), undefined),
 });
 export type PipelineJob = v.InferOutput<typeof PipelineJob>;
 
@@ -530,8 +527,8 @@ export type Kind = "consecutive" | "cumulative" | "recovered";
 export type Reached = { consecutive: Map<string, number[]>; cumulative: Map<string, number[]>; recovered: string[] };
 const noneReached = (): Reached => ({ consecutive: new Map(), cumulative: new Map(), recovered: [] });
 
-/** What is to be told of a job: its history after this pipeline, since when its alert is open, its latest attempt. */
-export type Alert = { kind: Kind; name: string; job: TrackedJob; openedAt: string; latest: PipelineJob | undefined };
+/** What is to be told of a job: its history after this pipeline, and since when its alert is open. */
+export type Alert = { kind: Kind; name: string; job: TrackedJob; openedAt: string };
 
 export type Update = { document: JobExecutions; reached: Reached; alerts: Alert[] };
 
@@ -549,8 +546,7 @@ export function updateStatistics(before: JobExecutions, ran: PipelineJob[], env:
   const failed = [...attempts.values()].filter(isFailed).map((job) => job.name);
 
   for (const name of new Set([...before.jobs.keys(), ...failed])) {
-    const latest = attempts.get(name);
-    const execution = toExecution(latest, env);
+    const execution = toExecution(attempts.get(name), env);
     let job = addExecution(before.jobs.get(name) ?? NEW_JOB, execution, env, at);
     const kinds = execution ? reachedBy(job, env) : [];
     for (const kind of kinds) {
@@ -560,7 +556,7 @@ export function updateStatistics(before: JobExecutions, ran: PipelineJob[], env:
     const [kind] = kinds;
     // One alert for one trouble: while it is open, only going from failing often to failing in a row is news.
     if (kind === "recovered" || (kind && kind !== job.alert?.kind && job.alert?.kind !== "consecutive")) {
-      alerts.push({ kind, name, job, openedAt: job.alert?.at ?? at, latest });
+      alerts.push({ kind, name, job, openedAt: job.alert?.at ?? at });
       const opened = { pipeline_id: env.CI_PIPELINE_ID, at, ...job.alert };
       job = { ...job, alert: kind === "recovered" ? undefined : { ...opened, kind } };
     }
@@ -747,9 +743,9 @@ export function writeMessage(alerts: Alert[], context: Context): string {
   return [`${headline.join("; ")} in ${where}, ${pipeline}`, ...paragraphs].join("\n\n");
 }
 
-function describeAlert({ kind, name, job, openedAt, latest }: Alert, { env, now, titles }: Context): string {
+function describeAlert({ kind, name, job, openedAt }: Alert, { env, now, titles }: Context): string {
   const failures = failuresIn(job);
-  const jobUrl = (id: number) => (id === latest?.id ? latest.web_url : undefined) ?? projectUrl(env, `jobs/${id}`);
+  const jobUrl = (id: number) => projectUrl(env, `jobs/${id}`);
   const linkTo = (id: number) => link(jobUrl(id), `${id}`);
   const linksTo = (executions: Execution[]) => idsOf(executions).map(linkTo).join(" ");
   const historyUrl = env.JOB_HISTORY_URL?.replaceAll("{job}", () => encodeURIComponent(name.toWellFormed()));
@@ -789,17 +785,15 @@ function formatDuration(ms: number): string {
 }
 
 /** The titles of the commits that streaks began with. One that can't be read in time is left out: it is for the looks. */
-async function readTitles(alerts: Alert[], env: Environment, signal: AbortSignal): Promise<Map<string, string>> {
-  const own = alerts.find(({ latest }) => latest?.commit)?.latest?.commit?.title;
-  const titles = new Map(own ? [[env.CI_COMMIT_SHA, own]] : []);
+async function readTitles(alerts: Alert[], env: Environment, signal: AbortSignal) {
+  const titles = new Map<string, string>();
+  if (!env.CI_API_V4_URL) return titles;
   const commits = alerts.flatMap(({ kind, job }) => (kind === "consecutive" && originOf(job).first) || []);
-  const isApi = env.CI_API_V4_URL && env.CI_PROJECT_ID && (env.GITLAB_TOKEN || env.CI_JOB_TOKEN);
-  const unknown = new Set(commits.filter((commit) => isApi && !titles.has(commit)));
   const readTitle = async (commit: string) => {
     const { body } = await askGitLab(env, `/repository/commits/${encodeURIComponent(commit)}`, signal);
     titles.set(commit, parseJson(v.object({ title: v.string() }), body, "The commit").title);
   };
-  const all = Promise.allSettled([...unknown].map(readTitle));
+  const all = Promise.allSettled([...new Set(commits)].map(readTitle));
   await Promise.race([all, sleep(TITLES_TIMEOUT_MS, undefined, { ref: false })]);
   return titles;
 }

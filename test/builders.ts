@@ -36,8 +36,6 @@ export const pipelineJob = (name: string, status: string, rest: Partial<Pipeline
   name,
   status,
   allow_failure: false,
-  web_url: undefined,
-  commit: undefined,
   ...rest,
 });
 export const failed = (name: string, rest: Partial<PipelineJob> = {}) => pipelineJob(name, "failed", rest);
@@ -74,7 +72,6 @@ export const alertOf = (name: string, rest: Partial<Alert> = {}): Alert => ({
   name,
   job: history("·✗✗✗"),
   openedAt: AN_HOUR_AGO,
-  latest: undefined,
   ...rest,
 });
 
