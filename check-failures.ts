@@ -14,7 +14,6 @@
 import { setMaxListeners } from "node:events";
 import { createReadStream, existsSync, realpathSync } from "node:fs";
 import { rename, rm, writeFile } from "node:fs/promises";
-import type { IncomingHttpHeaders, OutgoingHttpHeaders } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { GetObjectCommand, PutObjectCommand, S3Client, type S3ServiceException } from "@aws-sdk/client-s3";
@@ -308,8 +307,11 @@ export async function checkConsistentFailures(env: Environment, edges: Edges, dr
 }
 
 /** Resolves to the error of a step that stops no other, or to nothing. */
-const problemsOf = async (what: string, step: Promise<void>): Promise<string[]> =>
-  (await step.catch((error: Error) => [`${what}: ${error.message}`])) ?? [];
+const problemsOf = (what: string, step: Promise<void>) =>
+  step.then(
+    (): string[] => [],
+    (error: Error) => [`${what}: ${error.message}`],
+  );
 
 /** A run that counts, sends and writes nothing. */
 function bypass(before: JobExecutions, outcome: Run["outcome"]): Run {
@@ -354,16 +356,16 @@ export function uploadJobExecutions(document: JobExecutions, version: string | u
   const { jobs, pending_alerts, ...others } = document;
   const head = JSON.stringify(pending_alerts.length > 0 ? { ...others, pending_alerts } : others).slice(0, -1);
   // Job by job: as one text, 100,000 jobs take a sixth more memory.
-  const parts = [Buffer.from(`${head},"jobs":{`)];
-  for (const [name, job] of jobs) {
-    parts.push(Buffer.from(`${parts.length > 1 ? "," : ""}${JSON.stringify(name)}:${JSON.stringify(job)}`));
-  }
-  return store.write(Buffer.concat([...parts, Buffer.from("}}")]), version, signal);
+  const parts = [...jobs].map(([name, job], i) =>
+    Buffer.from(`${i > 0 ? "," : ""}${JSON.stringify(name)}:${JSON.stringify(job)}`),
+  );
+  const body = Buffer.concat([Buffer.from(`${head},"jobs":{`), ...parts, Buffer.from("}}")]);
+  return store.write(body, version, signal);
 }
 
 // --- The store: an object in S3, or a local file. An upload names the version that was read, so that none is overwritten.
 
-export type Upload = { conflict: boolean; mayBeOwn?: boolean };
+type Upload = { conflict: boolean; mayBeOwn?: boolean };
 
 /** Where the document is stored: `read` resolves to undefined where there is none yet, `write` replaces `version` only. */
 export type Store = {
@@ -401,7 +403,7 @@ function s3Store(env: Environment, Bucket: string, Key: string): Store {
     const reason = signal.aborted ? "no complete answer in time" : message.replace(/\.?(\n.*)?$/s, "");
     return failure(`Cannot ${what} ${source}: S3${status ? ` answered ${status} ${name}` : ""}: ${reason}`, error);
   };
-  let refused: { version: string | undefined } | undefined; // the version that the store said is not what it holds
+  let refused: string | undefined | null = null; // the version that the store said is not what it holds
 
   return {
     source,
@@ -414,7 +416,7 @@ function s3Store(env: Environment, Bucket: string, Key: string): Store {
         // By its name, as there may be two copies of the SDK.
         if ((error as Error).name !== "NoSuchKey") throw explain("read job executions from", error, abortSignal);
       }
-      if (refused && refused.version === found?.version) {
+      if (found?.version === refused) {
         throw new Error(
           `Cannot upload job executions to ${source}: it refuses its own version; set S3_CONDITIONAL_WRITES=off`,
         );
@@ -422,14 +424,15 @@ function s3Store(env: Environment, Bucket: string, Key: string): Store {
       return found;
     },
     async write(Body, version, abortSignal) {
-      const condition = version === undefined ? { IfNoneMatch: "*" } : { IfMatch: version };
+      const isConditional = env.S3_CONDITIONAL_WRITES === "on";
       const command = new PutObjectCommand({
         Bucket,
         Key,
         Body,
         ContentType: "application/json",
-        ...(env.S3_SSE === "none" ? {} : { ServerSideEncryption: env.S3_SSE }),
-        ...(env.S3_CONDITIONAL_WRITES === "on" ? condition : {}),
+        ServerSideEncryption: env.S3_SSE === "none" ? undefined : env.S3_SSE,
+        IfMatch: isConditional ? version : undefined,
+        IfNoneMatch: isConditional && version === undefined ? "*" : undefined,
       });
       try {
         const { ETag } = await client.send(command, { abortSignal });
@@ -439,7 +442,7 @@ function s3Store(env: Environment, Bucket: string, Key: string): Store {
         const { name, $metadata: { httpStatusCode: status, attempts = 1 } = {} } = error as S3ServiceException;
         const isConflict = status === 412 || status === 409 || name === "NoSuchKey";
         if (!isConflict) throw explain("upload job executions to", error, abortSignal);
-        refused = status === 412 ? { version } : undefined;
+        refused = status === 412 ? version : null;
         return { conflict: true, mayBeOwn: attempts > 1 };
       }
     },
@@ -481,7 +484,7 @@ const PipelineJob = v.object({
 });
 export type PipelineJob = v.InferOutput<typeof PipelineJob>;
 
-async function listPipelineJobs(env: Environment, scope: string, signal: AbortSignal): Promise<PipelineJob[]> {
+async function listPipelineJobs(env: Environment, scope: string, signal: AbortSignal) {
   const { PIPELINE_JOBS_FILE: file } = env;
   if (file) return parseJson(v.array(PipelineJob), await readFile(file), file);
   const readPage = async (page: number) => {
@@ -509,7 +512,7 @@ async function addSucceeded(failed: PipelineJob[], { jobs }: JobExecutions, env:
 }
 
 /** GETs a path below the project. Throws, with what to do, where GitLab refuses. */
-async function askGitLab(env: Environment, path: string, signal: AbortSignal): Promise<Answer> {
+async function askGitLab(env: Environment, path: string, signal: AbortSignal) {
   const base = `${env.CI_API_V4_URL}/projects/${encodeURIComponent(env.CI_PROJECT_ID ?? "")}`;
   const peer = `GitLab at ${new URL(base).host}`;
   const headers = env.GITLAB_TOKEN ? { "private-token": env.GITLAB_TOKEN } : { "job-token": env.CI_JOB_TOKEN };
@@ -521,16 +524,16 @@ async function askGitLab(env: Environment, path: string, signal: AbortSignal): P
 
 // --- The statistics: pure; how each job did, and what that means for its alert. A threshold is reached when equalled.
 
-export type Kind = "consecutive" | "cumulative" | "recovered";
+type Kind = "consecutive" | "cumulative" | "recovered";
 
 /** The jobs that reached a threshold, each with the ids of all failing executions in its window, and the recovered. */
-export type Reached = { consecutive: Map<string, number[]>; cumulative: Map<string, number[]>; recovered: string[] };
+type Reached = { consecutive: Map<string, number[]>; cumulative: Map<string, number[]>; recovered: string[] };
 const noneReached = (): Reached => ({ consecutive: new Map(), cumulative: new Map(), recovered: [] });
 
 /** What is to be told of a job: its history after this pipeline, and since when its alert is open. */
 export type Alert = { kind: Kind; name: string; job: TrackedJob; openedAt: string };
 
-export type Update = { document: JobExecutions; reached: Reached; alerts: Alert[] };
+type Update = { document: JobExecutions; reached: Reached; alerts: Alert[] };
 
 /**
  * Adds the outcome of a pipeline to the histories; of a job that was retried, the latest attempt counts.
@@ -576,15 +579,16 @@ const lastThat = (job: TrackedJob, failing: boolean) =>
 
 /** What this pipeline adds to the window of a job; undefined where it did not run and keeps its history. */
 function toExecution(latest: PipelineJob | undefined, env: Environment): Execution | undefined {
-  if (latest && isFailed(latest)) return { id: latest.id, failing: true, commit: env.CI_COMMIT_SHA };
-  if (latest?.status === "success") return { id: null, failing: false, commit: env.CI_COMMIT_SHA };
+  const commit = env.CI_COMMIT_SHA;
+  if (latest && isFailed(latest)) return { id: latest.id, failing: true, commit };
+  if (latest?.status === "success") return { id: null, failing: false, commit };
   return env.NOT_RUN_JOBS === "pass" ? { id: null, failing: false, commit: null } : undefined;
 }
 
 function addExecution(job: TrackedJob, execution: Execution | undefined, env: Environment, at: string): TrackedJob {
   // A job from a document of the original has no last_run yet: its time to expire begins now.
-  const last_run = execution?.commit || !job.last_run ? at : job.last_run;
-  if (!execution) return job.last_run ? job : { ...job, last_run };
+  const last_run = execution?.commit ? at : (job.last_run ?? at);
+  if (!execution) return { ...job, last_run };
   const consecutive_failures = execution.failing ? job.consecutive_failures + 1 : 0;
   const jobs_info = [...job.jobs_info, execution].slice(-env.CUMULATIVE_LENGTH);
   return { ...job, consecutive_failures, jobs_info, last_run };
@@ -600,7 +604,7 @@ function reachedBy(job: TrackedJob, env: Environment): Kind[] {
   return kinds;
 }
 
-function isForgettable({ alert, jobs_info, last_run }: TrackedJob, env: Environment, now: Date): boolean {
+function isForgettable({ alert, jobs_info, last_run }: TrackedJob, env: Environment, now: Date) {
   const idleMs = last_run ? now.getTime() - Date.parse(last_run) : 0;
   const isClean = jobs_info.length >= env.CUMULATIVE_LENGTH && !jobs_info.some((execution) => execution.failing);
   return idleMs > env.EXPIRE_AFTER_DAYS * DAY_MS || (!alert && isClean);
@@ -613,7 +617,7 @@ type Owners = { rules: { pattern: RegExp; owners: string[] }[]; channels: Map<st
 /** The alerts of each channel, of the one that gets all of them first; null is the webhook, or stdout. */
 export type Routes = Map<string | null, Alert[]>;
 
-async function readOwners({ JOB_OWNERS_FILE: owners, OWNER_CHANNELS_FILE: channels }: Environment): Promise<Owners> {
+async function readOwners({ JOB_OWNERS_FILE: owners, OWNER_CHANNELS_FILE: channels }: Environment) {
   const Channels = mapOf(matching(/^\S+$/, "Expected a channel, e.g. #team"));
   const known = channels ? parseJson(Channels, await readFile(channels), channels) : new Map<string, string>();
   return {
@@ -640,7 +644,7 @@ export function parseOwners(text: string, source: string): Owners["rules"] {
 }
 
 /** A `*` ends at the first match of what follows it, and tries no other: many of them would else take for ever. */
-function toRegExp(pattern: string): RegExp {
+function toRegExp(pattern: string) {
   const source = pattern.replace(/\\(.)|\*+|./gsu, (token, escaped: string = token) => {
     if (token.startsWith("*")) return "\0";
     return token === "?" ? "." : escaped.replace(/[\\^$.*+?()[\]{}|/]/, "\\$&");
@@ -662,12 +666,12 @@ export function routeAlerts(alerts: Alert[], owners: Owners, env: Environment): 
   for (const alert of env.SLACK_CHANNEL ? alerts : []) {
     for (const owner of ownersOf(alert.name, owners)) {
       const channel = owner.startsWith("#") ? owner : owners.channels.get(owner.toLowerCase());
-      if (channel === undefined) {
+      if (!channel) {
         unrouted.set(owner, [...(unrouted.get(owner) ?? []), alert.name]);
-      } else {
-        const known = [...routes.keys()].find((other) => bare(other) === bare(channel)) ?? channel;
-        routes.set(known, [...new Set([...(routes.get(known) ?? []), alert])]);
+        continue;
       }
+      const known = [...routes.keys()].find((other) => bare(other) === bare(channel)) ?? channel;
+      routes.set(known, [...new Set(routes.get(known)).add(alert)]);
     }
   }
   const warnings = [...unrouted].map(
@@ -695,7 +699,7 @@ const toOneLine = (text: string) => text.replace(/[\p{Cc}\u2028-\u202e\u2066-\u2
 const escapeText = (text: string) =>
   toOneLine(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 
-function link(url: string | undefined, label: string): string {
+function link(url: string | undefined, label: string) {
   if (!url) return escapeText(label);
   return `<${escapeText(url.replace(/[\s<>|]/g, encodeURIComponent))}|${escapeText(label).replaceAll("|", "/")}>`;
 }
@@ -743,13 +747,12 @@ export function writeMessage(alerts: Alert[], context: Context): string {
   return [`${headline.join("; ")} in ${where}, ${pipeline}`, ...paragraphs].join("\n\n");
 }
 
-function describeAlert({ kind, name, job, openedAt }: Alert, { env, now, titles }: Context): string {
-  const failures = failuresIn(job);
+function describeAlert({ kind, name, job, openedAt }: Alert, { env, now, titles }: Context) {
+  const failures = idsOf(failuresIn(job));
   const jobUrl = (id: number) => projectUrl(env, `jobs/${id}`);
-  const linkTo = (id: number) => link(jobUrl(id), `${id}`);
-  const linksTo = (executions: Execution[]) => idsOf(executions).map(linkTo).join(" ");
+  const linksTo = (ids: number[]) => ids.map((id) => link(jobUrl(id), `${id}`)).join(" ");
   const historyUrl = env.JOB_HISTORY_URL?.replaceAll("{job}", () => encodeURIComponent(name.toWellFormed()));
-  const title = link(historyUrl ?? idsOf(failures).map(jobUrl).at(-1), name);
+  const title = link(historyUrl ?? failures.map(jobUrl).at(-1), name);
   if (kind === "recovered") {
     const open = formatDuration(now.getTime() - Date.parse(openedAt));
     return `${title} recovered: passed ${lastThat(job, false).length} times in a row, its alert was open for ${open}`;
@@ -757,7 +760,7 @@ function describeAlert({ kind, name, job, openedAt }: Alert, { env, now, titles 
   if (kind === "cumulative") {
     return `${title} failed ${failures.length} times in the last ${env.CUMULATIVE_LENGTH} executions: ${linksTo(failures)}`;
   }
-  const failed = `${title} failed ${job.consecutive_failures} times in a row: ${linksTo(lastThat(job, true))}`;
+  const failed = `${title} failed ${job.consecutive_failures} times in a row: ${linksTo(idsOf(lastThat(job, true)))}`;
   const { first, lastPass } = originOf(job);
   if (!first) return failed;
   const since = link(projectUrl(env, `commit/${first}`), first.slice(0, 8));
@@ -778,7 +781,7 @@ function originOf(job: TrackedJob): { first?: string | null; lastPass?: string |
   return { first, lastPass: lastPass === first ? undefined : lastPass };
 }
 
-function formatDuration(ms: number): string {
+function formatDuration(ms: number) {
   const [length, unit] = ms < 7_200_000 ? [60_000, "minute"] : ms < 2 * DAY_MS ? [3_600_000, "hour"] : [DAY_MS, "day"];
   const count = Math.max(0, Math.round(ms / length)); // never below 0, whatever the clocks of two machines say
   return `${count} ${unit}${count === 1 ? "" : "s"}`;
@@ -801,7 +804,7 @@ async function readTitles(alerts: Alert[], env: Environment, signal: AbortSignal
 // --- The delivery: pending alerts are claimed, sent to Slack, a webhook or stdout, and cleared when they have arrived.
 
 /** A pending alert and what became of it. */
-export type Message = PendingAlert & { delivered: boolean; error?: string };
+export type Message = PendingAlert & { delivered?: boolean; error?: string };
 
 /** A time that is a run's own, by its digits below a millisecond: what it claimed can't be taken for another's. */
 const toClaim = (now: Date) => now.toISOString().replace("Z", `${Math.random().toFixed(6).slice(2)}Z`);
@@ -811,9 +814,8 @@ const claimEnd = ({ claimed_at }: PendingAlert) => Date.parse(claimed_at) + CLAI
 /** Records the messages of this run as pending, with those that an earlier one claimed long ago and did not deliver. */
 function claimAlerts(document: JobExecutions, texts: Omit<PendingAlert, "claimed_at">[], claimed_at: string) {
   const isLeft = (alert: PendingAlert) => claimEnd(alert) < Date.parse(claimed_at);
-  const claimed = [...document.pending_alerts.filter(isLeft), ...texts].map((alert) => ({ ...alert, claimed_at }));
-  const pending_alerts = [...document.pending_alerts.filter((alert) => !isLeft(alert)), ...claimed];
-  const messages = claimed.map((alert): Message => ({ ...alert, delivered: false }));
+  const messages = [...document.pending_alerts.filter(isLeft), ...texts].map((alert) => ({ ...alert, claimed_at }));
+  const pending_alerts = [...document.pending_alerts.filter((alert) => !isLeft(alert)), ...messages];
   return { document: { ...document, pending_alerts }, messages };
 }
 
@@ -832,11 +834,11 @@ export async function sendNotification(alerts: PendingAlert[], { send, signal }:
 }
 
 /** Takes the delivered alerts out of the stored document, or a later run would send them again. */
-async function clearAlerts(messages: Message[], others: Edges): Promise<void> {
-  const sent = messages.filter((message) => message.delivered);
-  if (sent.length === 0) return;
-  const isSent = ({ channel, text, claimed_at }: PendingAlert) =>
-    sent.some((message) => message.channel === channel && message.text === text && message.claimed_at === claimed_at);
+async function clearAlerts(messages: Message[], others: Edges) {
+  const keyOf = ({ channel, text, claimed_at }: PendingAlert) => JSON.stringify([channel, text, claimed_at]);
+  const sent = new Set(messages.filter((message) => message.delivered).map(keyOf));
+  if (sent.size === 0) return;
+  const isSent = (alert: PendingAlert) => sent.has(keyOf(alert));
   const edges = { ...others, signal: AbortSignal.timeout(CLEAR_TIMEOUT_MS) };
   await untilStored(edges, async () => {
     const stored = await retrieveJobExecutions(edges);
@@ -846,7 +848,7 @@ async function clearAlerts(messages: Message[], others: Edges): Promise<void> {
   });
 }
 
-function describeUndelivered(messages: Message[]): string[] {
+function describeUndelivered(messages: Message[]) {
   const undelivered = messages.filter((message) => !message.delivered);
   if (!undelivered[0]) return [];
   const reasons = undelivered.map(({ channel, error }) => (channel ? `${channel}: ${error}` : error));
@@ -876,21 +878,21 @@ export function openSender(env: Environment, print: (text: string) => void): Edg
 
 /** The alerts of a run as Datadog series: the number of jobs by kind and, where they have one, by owner. */
 export function countAlerts(alerts: Alert[], owners: Owners, env: Environment, now: Date) {
-  const counts = new Map<string, { metric: string; tags: string[]; value: number }>();
-  for (const { kind, name } of alerts.filter((alert) => alert.kind !== "recovered")) {
+  const counted = alerts.filter((alert) => alert.kind !== "recovered");
+  const tagged = counted.flatMap(({ kind, name }) => {
     const teams = ownersOf(name, owners).map((owner) => [`team:${owner}`]);
-    for (const team of teams.length > 0 ? teams : [[]]) {
-      const value = (counts.get(kind + team)?.value ?? 0) + 1;
-      const tags = [`repository:${projectName(env)}`, ...team];
-      counts.set(kind + team, { metric: `datadog.ci.failed_job_alerts.${kind}`, tags, value });
-    }
-  }
+    return (teams.length > 0 ? teams : [[]]).map((team) => ({ kind, team, key: kind + team }));
+  });
   const timestamp = Math.floor(now.getTime() / 1_000);
-  const type = 1; // count
-  return [...counts.values()].map(({ value, ...series }) => ({ ...series, type, points: [{ timestamp, value }] }));
+  return [...new Map(tagged.map((alert) => [alert.key, alert])).values()].map(({ kind, team, key }) => ({
+    metric: `datadog.ci.failed_job_alerts.${kind}`,
+    type: 1, // count
+    tags: [`repository:${projectName(env)}`, ...team],
+    points: [{ timestamp, value: tagged.filter((alert) => alert.key === key).length }],
+  }));
 }
 
-async function sendMetrics(alerts: Alert[], owners: Owners, env: Environment, { now, signal }: Edges): Promise<void> {
+async function sendMetrics(alerts: Alert[], owners: Owners, env: Environment, { now, signal }: Edges) {
   const series = countAlerts(alerts, owners, env, now);
   if (!env.DD_API_KEY || series.length === 0) return;
   const host = `api.${env.DD_SITE}`;
@@ -901,28 +903,28 @@ async function sendMetrics(alerts: Alert[], owners: Owners, env: Environment, { 
 
 // --- The requests: how GitLab, Slack and Datadog are asked. S3 has its SDK.
 
-type Answer = { status: number; headers: IncomingHttpHeaders; body: string };
+type Answer = { status: number; headers: NodeJS.Dict<string | string[]>; body: string };
 
 /** Whether to try again: Slack may also say in its body that there were too many requests. */
 const isBusy = ({ status, body }: Answer) => status === 429 || status >= 500 || /"error":\s*"rate_?limited"/.test(body);
 
 /** `json` is posted, if there is any. */
-type Request = { headers: OutgoingHttpHeaders; json?: object; signal: AbortSignal };
+type Request = { headers: Variables; json?: object; signal: AbortSignal };
 
 /**
  * One HTTP request, tried again where the network, the peer's load or an error of its own failed it. Resolves to any
  * other answer. Throws an error that names the peer, and never the URL, which may be a secret.
  */
-async function request(peer: string, url: string, what: Request): Promise<Answer> {
+async function request(peer: string, url: string, what: Request) {
   const { signal } = what;
   let reason = "did not answer";
   for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt++) {
-    let waitMs = Math.ceil(500 * 2 ** attempt * Math.random());
+    let waitMs = 500 * 2 ** attempt * Math.random();
     try {
       const answer = await exchange(url, what);
       if (!isBusy(answer)) return answer;
       reason = `answered ${answer.status === 200 ? "that it is rate-limited" : answer.status}`;
-      waitMs = Math.min(Math.ceil(Number(answer.headers["retry-after"]) * 1_000) || waitMs, MAX_RETRY_AFTER_MS);
+      waitMs = Math.min(Number(answer.headers["retry-after"]) * 1_000 || waitMs, MAX_RETRY_AFTER_MS);
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException;
       if (!signal.aborted) reason = `is unreachable (${message || code})`;
@@ -937,8 +939,8 @@ async function request(peer: string, url: string, what: Request): Promise<Answer
  * Not by fetch, whose loading alone is a tenth of a run, which follows redirects with the token in its headers, and
  * which under Deno sends a POST again by itself when a reused connection is reset: here, each has its own.
  */
-function exchange(url: string, { headers, json, signal }: Request): Promise<Answer> {
-  return new Promise((resolve, reject) => {
+function exchange(url: string, { headers, json, signal }: Request) {
+  return new Promise<Answer>((resolve, reject) => {
     // Not imported: Node 24 loads WebSocket, and with it fetch, for whoever imports node:http.
     const http = process.getBuiltinModule(url.startsWith("https:") ? "node:https" : "node:http");
     const [method, type] = json ? ["POST", { "content-type": "application/json; charset=utf-8" }] : ["GET", {}];
@@ -1036,7 +1038,7 @@ async function report(env: Environment, edges: Edges): Promise<Output> {
 async function countPipeline(env: Environment, edges: Edges, dryRun: boolean): Promise<Output> {
   const run = await checkConsistentFailures(env, edges, dryRun);
   const { outcome, before, document, reached, warnings, errors } = run;
-  const messages = run.messages.map(({ claimed_at, ...message }) => message);
+  const messages = run.messages.map(({ claimed_at, ...message }) => ({ delivered: false, ...message }));
   const outcomes = {
     counted: `${dryRun ? "would be" : "is"} counted, after ${before.pipeline_id}`,
     "already-counted": "had been counted before",
