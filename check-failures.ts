@@ -19,7 +19,8 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 import { GetObjectCommand, PutObjectCommand, S3Client, type S3ServiceException } from "@aws-sdk/client-s3";
 import * as v from "valibot";
 
-const DAY_MS = 86_400_000;
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
 const CLAIM_MS = 300_000; // a pending alert may be claimed again after this: longer than any run lives
 const RUN_TIMEOUT_MS = 90_000;
 const CLEAR_TIMEOUT_MS = 20_000; // on top of the run's: what was sent must still be noted
@@ -734,7 +735,7 @@ export function writeMessage(alerts: Alert[], context: Context): string {
   const headline = Object.entries(HEADLINES).flatMap(([kind, [sign, label]]) => {
     const names = alerts.filter((alert) => alert.kind === kind).map((alert) => alert.name);
     const list = names.join(", ");
-    const what = list.length <= 100 ? escapeText(list) : `${names.length} job${names.length > 1 ? "s" : ""}`;
+    const what = list.length <= 100 ? escapeText(list) : formatCount(names.length, "job");
     return names.length > 0 ? `${sign} ${label}: ${what}` : [];
   });
   const where = escapeText(`${projectName(env)} ${env.CI_COMMIT_BRANCH ?? env.CI_COMMIT_SHA.slice(0, 8)}`);
@@ -760,44 +761,44 @@ function describeAlert({ kind, name, job, openedAt }: Alert, { env, now, titles 
   if (kind === "cumulative") {
     return `${title} failed ${failures.length} times in the last ${env.CUMULATIVE_LENGTH} executions: ${linksTo(failures)}`;
   }
-  const failed = `${title} failed ${job.consecutive_failures} times in a row: ${linksTo(idsOf(lastThat(job, true)))}`;
-  const { first, lastPass } = originOf(job);
+  const streak = lastThat(job, true);
+  const failed = `${title} failed ${job.consecutive_failures} times in a row: ${linksTo(idsOf(streak))}`;
+  const first = originOf(job);
   if (!first) return failed;
   const since = link(projectUrl(env, `commit/${first}`), first.slice(0, 8));
-  const subject = titles.has(first) ? ` "${escapeText(`${titles.get(first)}`)}"` : "";
-  const compareUrl = lastPass && projectUrl(env, `compare/${lastPass}...${first}`);
+  const subject = titles.get(first);
+  const lastPass = job.jobs_info.at(-streak.length - 1)?.commit;
+  const compareUrl = lastPass && lastPass !== first && projectUrl(env, `compare/${lastPass}...${first}`);
   const changes = compareUrl ? `, ${link(compareUrl, "changes since the last pass")}` : "";
-  return `${failed}\nsince ${since}${subject}${changes}`;
+  return `${failed}\nsince ${since}${subject ? ` "${escapeText(subject)}"` : ""}${changes}`;
 }
 
 const projectName = (env: Environment) => env.CI_PROJECT_PATH ?? `project ${env.CI_PROJECT_ID ?? "at hand"}`;
 const projectUrl = (env: Environment, path: string) => env.CI_PROJECT_URL && `${env.CI_PROJECT_URL}/-/${path}`;
 
-/** The first failing commit of a streak and the passing one right before it, as far as the window still knows them. */
-function originOf(job: TrackedJob): { first?: string | null; lastPass?: string | null } {
+/** The first failing commit of a streak, unless it began before the window. */
+function originOf(job: TrackedJob) {
   const streak = lastThat(job, true);
-  if (streak.length !== job.consecutive_failures) return {}; // it began before the window
-  const [first, lastPass] = [streak[0]?.commit, job.jobs_info.at(-streak.length - 1)?.commit];
-  return { first, lastPass: lastPass === first ? undefined : lastPass };
+  return streak.length === job.consecutive_failures ? streak[0]?.commit : undefined;
 }
 
+const formatCount = (count: number, unit: string) => `${count} ${unit}${count === 1 ? "" : "s"}`;
+
 function formatDuration(ms: number) {
-  const [length, unit] = ms < 7_200_000 ? [60_000, "minute"] : ms < 2 * DAY_MS ? [3_600_000, "hour"] : [DAY_MS, "day"];
-  const count = Math.max(0, Math.round(ms / length)); // never below 0, whatever the clocks of two machines say
-  return `${count} ${unit}${count === 1 ? "" : "s"}`;
+  if (ms >= 2 * DAY_MS) return formatCount(Math.round(ms / DAY_MS), "day");
+  if (ms >= 2 * HOUR_MS) return formatCount(Math.round(ms / HOUR_MS), "hour");
+  return formatCount(Math.max(0, Math.round(ms / 60_000)), "minute"); // whatever the clocks of two machines say
 }
 
 /** The titles of the commits that streaks began with. One that can't be read in time is left out: it is for the looks. */
 async function readTitles(alerts: Alert[], env: Environment, signal: AbortSignal) {
   const titles = new Map<string, string>();
-  if (!env.CI_API_V4_URL) return titles;
-  const commits = alerts.flatMap(({ kind, job }) => (kind === "consecutive" && originOf(job).first) || []);
-  const readTitle = async (commit: string) => {
+  const commits = alerts.flatMap(({ kind, job }) => (kind === "consecutive" && originOf(job)) || []);
+  const readings = [...new Set(env.CI_API_V4_URL ? commits : [])].map(async (commit) => {
     const { body } = await askGitLab(env, `/repository/commits/${encodeURIComponent(commit)}`, signal);
     titles.set(commit, parseJson(v.object({ title: v.string() }), body, "The commit").title);
-  };
-  const all = Promise.allSettled([...new Set(commits)].map(readTitle));
-  await Promise.race([all, sleep(TITLES_TIMEOUT_MS, undefined, { ref: false })]);
+  });
+  await Promise.race([Promise.allSettled(readings), sleep(TITLES_TIMEOUT_MS, undefined, { ref: false })]);
   return titles;
 }
 
@@ -867,11 +868,12 @@ export function openSender(env: Environment, print: (text: string) => void): Edg
   const url = webhook ?? `${api}/chat.postMessage`;
   const headers = token ? { authorization: `Bearer ${token}` } : {};
   return async ({ channel, text }, signal) => {
-    const to = webhook ? {} : { channel: channel ?? env.SLACK_CHANNEL };
-    const json = { ...to, text, unfurl_links: false, unfurl_media: false };
+    const to = webhook ? undefined : (channel ?? env.SLACK_CHANNEL);
+    const json = { channel: to, text, unfurl_links: false, unfurl_media: false };
     const { status, body } = await request(peer, url, { headers, json, signal });
     if (status !== 200) throw failure(`${peer} answered ${status} ${/^\w{1,40}$/.exec(body) ?? ""}`);
-    const { ok, error } = webhook ? { ok: true } : parseJson(SlackAnswer, body, `The answer of ${peer}`);
+    if (webhook) return;
+    const { ok, error } = parseJson(SlackAnswer, body, `The answer of ${peer}`);
     if (!ok) throw failure(`${peer} answered ${error}`);
   };
 }
@@ -943,12 +945,13 @@ function exchange(url: string, { headers, json, signal }: Request) {
   return new Promise<Answer>((resolve, reject) => {
     // Not imported: Node 24 loads WebSocket, and with it fetch, for whoever imports node:http.
     const http = process.getBuiltinModule(url.startsWith("https:") ? "node:https" : "node:http");
-    const [method, type] = json ? ["POST", { "content-type": "application/json; charset=utf-8" }] : ["GET", {}];
-    const options = { method, headers: { ...headers, ...type }, signal, agent: false, timeout: REQUEST_TIMEOUT_MS };
+    const method = json ? "POST" : "GET";
+    const options = { method, headers, signal, agent: false, timeout: REQUEST_TIMEOUT_MS };
     const sent = http.request(url, options, (response) => {
       const { statusCode: status = 0, headers } = response;
       readUtf8(response).then((body) => resolve({ status, headers, body }), reject);
     });
+    if (json) sent.setHeader("content-type", "application/json; charset=utf-8");
     sent.on("timeout", () => sent.destroy(new Error("no answer in time")));
     sent.on("error", reject).end(json && JSON.stringify(json));
   });
@@ -958,35 +961,35 @@ function exchange(url: string, { headers, json, signal }: Request) {
 
 const [CROSS, DOT, ARROW] = ["\u2717", "\u00b7", "\u2192"];
 
-const stripOf = (job: TrackedJob) => job.jobs_info.map(({ failing }) => (failing ? CROSS : DOT)).join("");
-
 /** The tracked jobs of a document; `routes` are those of the run that ends with this table. */
 export function formatTable({ jobs }: JobExecutions, env: Environment, routes: Routes): string {
-  const rows = [...jobs]
+  if (jobs.size === 0) return "No job is tracked: none has failed lately.";
+  const worst = [...jobs]
     .map(([name, job]) => ({ name, job, streak: job.consecutive_failures, failures: failuresIn(job).length }))
     .sort((a, b) => b.streak - a.streak || b.failures - a.failures || (a.name < b.name ? -1 : 1))
-    .slice(0, MAX_TABLE_ROWS)
-    .map((row) => ({ ...row, label: toOneLine(row.name) }));
-  if (rows.length === 0) return "No job is tracked: none has failed lately.";
+    .slice(0, MAX_TABLE_ROWS);
+  const rows = worst.map(({ name, job, streak, failures }) => [
+    toOneLine(name),
+    job.jobs_info.map(({ failing }) => (failing ? CROSS : DOT)).join(""),
+    `${streak}/${env.CONSECUTIVE_THRESHOLD}`,
+    `${failures}/${env.CUMULATIVE_THRESHOLD}`,
+    describeAlertState(name, job, routes),
+  ]);
+  rows.unshift(["job", "executions", "in a row", `in ${env.CUMULATIVE_LENGTH}`, "alert"]);
 
-  const nameWidth = Math.min(MAX_NAME_WIDTH, Math.max(3, ...rows.map(({ label }) => widthOf(label))));
-  const stripWidth = Math.max(10, ...rows.map(({ job }) => job.jobs_info.length));
-  const toLine = (label: string, strip: string, inARow: string, inWindow: string, alert: string) => {
-    // A name that is too long for its column moves its row: cut, it could not be searched for.
-    const space = " ".repeat(Math.max(0, nameWidth - widthOf(label)));
-    const counts = `${inARow.padStart(8)}  ${inWindow.padStart(6)}`;
-    return `${label}${space}  ${strip.padStart(stripWidth)}  ${counts}  ${alert}`.trimEnd();
-  };
-  const lines = rows.map(({ name, job, streak, failures, label }) => {
-    const counts = [`${streak}/${env.CONSECUTIVE_THRESHOLD}`, `${failures}/${env.CUMULATIVE_THRESHOLD}`] as const;
-    return toLine(label, stripOf(job), ...counts, describeAlertState(name, job, routes));
+  // A name that is too long for its column moves its row: cut, it could not be searched for.
+  const nameWidth = Math.min(MAX_NAME_WIDTH, Math.max(...rows.map(([name = ""]) => widthOf(name))));
+  const stripWidth = Math.max(...rows.map(([, strip = ""]) => strip.length));
+  const lines = rows.map(([name = "", strip = "", inARow = "", inWindow = "", alert]) => {
+    const label = name.padEnd(nameWidth + name.length - widthOf(name));
+    const numbers = `${strip.padStart(stripWidth)}  ${inARow.padStart(8)}  ${inWindow.padStart(6)}`;
+    return `${label}  ${numbers}  ${alert}`.trimEnd();
   });
-  lines.unshift(toLine("job", "executions", "in a row", `in ${env.CUMULATIVE_LENGTH}`, "alert"));
-  if (jobs.size > rows.length) lines.push(`... and ${jobs.size - rows.length} more, which report --json lists`);
+  if (jobs.size > worst.length) lines.push(`... and ${jobs.size - worst.length} more, which report --json lists`);
   return lines.join("\n");
 }
 
-function describeAlertState(name: string, { alert }: TrackedJob, routes: Routes): string {
+function describeAlertState(name: string, { alert }: TrackedJob, routes: Routes) {
   const told = [...routes].filter(([, alerts]) => alerts.some((news) => news.name === name));
   const news = told[0]?.[1].find((news) => news.name === name);
   const channels = told.flatMap(([channel]) => channel ?? []).join(", ");
@@ -995,7 +998,7 @@ function describeAlertState(name: string, { alert }: TrackedJob, routes: Routes)
 }
 
 /** The cells that a text takes in a terminal, where CJK and emoji take two, and what joins another character none. */
-function widthOf(text: string): number {
+function widthOf(text: string) {
   if (/^[ -~]*$/.test(text)) return text.length;
   const wide = /[\p{Emoji_Presentation}\p{sc=Han}\p{sc=Hangul}\p{sc=Hiragana}\p{sc=Katakana}\uff01-\uff60]/gu;
   return [...text.replace(/\p{M}|\u200d./gu, "").replace(wide, "xx")].length;
