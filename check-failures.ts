@@ -230,20 +230,19 @@ export function parseEnvironment(variables: Variables): Environment {
   if (!given.PIPELINE_JOBS_FILE && !given.CI_JOB_TOKEN) required.push("GITLAB_TOKEN");
   const missing = Object.fromEntries(required.map((name) => [name, ""])); // which is valid for none of them
   const set: Variables = { ...v.getDefaults(Environment), ...missing, ...given };
-  const { SLACK_API_TOKEN: bot, SLACK_CHANNEL: channel, SLACK_WEBHOOK_URL: webhook } = set;
-  const isLonger = (name: string) => Number(set[name]) > Number(set.CUMULATIVE_LENGTH);
-  const rules: [isBroken: unknown, problem: string][] = [
-    [!bot !== !channel, "SLACK_API_TOKEN and SLACK_CHANNEL must be set together, e.g. to xoxb-... and #ci"],
-    [bot && webhook, "SLACK_API_TOKEN and SLACK_WEBHOOK_URL must not both be set, e.g. only the first"],
-    [isLonger("CUMULATIVE_THRESHOLD"), "CUMULATIVE_THRESHOLD must be at most CUMULATIVE_LENGTH, e.g. 5 and 10"],
-    [isLonger("RECOVERY_THRESHOLD"), "RECOVERY_THRESHOLD must be at most CUMULATIVE_LENGTH, e.g. 3 and 10"],
-  ];
   const { success, output, issues = [] } = v.safeParse(Environment, set, { abortPipeEarly: true });
   const problems = issues.map((issue) => {
     const variable = v.getDotPath(issue) ?? "";
     return `${variable} must be ${issue.message}${given[variable] ? "" : " (it is not set)"}`;
   });
-  for (const [isBroken, problem] of rules) if (isBroken) problems.push(problem);
+  const { SLACK_API_TOKEN: bot, SLACK_CHANNEL: channel, SLACK_WEBHOOK_URL: webhook } = set;
+  if (!bot !== !channel)
+    problems.push("SLACK_API_TOKEN and SLACK_CHANNEL must be set together, e.g. to xoxb-... and #ci");
+  if (bot && webhook) problems.push("SLACK_API_TOKEN and SLACK_WEBHOOK_URL must not both be set, e.g. only the first");
+  for (const name of ["CUMULATIVE_THRESHOLD", "RECOVERY_THRESHOLD"]) {
+    const isLonger = Number(set[name]) > Number(set.CUMULATIVE_LENGTH);
+    if (isLonger) problems.push(`${name} must be at most CUMULATIVE_LENGTH, e.g. 3 and 10`);
+  }
   if (success && problems.length === 0) return output;
   throw new Error(`The environment is not valid: ${problems.join("; ")}`);
 }
@@ -547,10 +546,10 @@ export function updateStatistics(before: JobExecutions, ran: PipelineJob[], env:
   const jobs = new Map<string, TrackedJob>();
   const at = now.toISOString();
   const attempts = new Map(ran.toSorted((a, b) => a.id - b.id).map((job) => [job.name, job]));
-  const failed = [...attempts.values()].filter(isFailed).map((job) => job.name);
 
-  for (const name of new Set([...before.jobs.keys(), ...failed])) {
+  for (const name of new Set([...before.jobs.keys(), ...attempts.keys()])) {
     const execution = toExecution(attempts.get(name), env);
+    if (!before.jobs.has(name) && !execution?.failing) continue;
     let job = addExecution(before.jobs.get(name) ?? NEW_JOB, execution, env, at);
     const kinds = execution ? reachedBy(job, env) : [];
     for (const kind of kinds) {
@@ -571,7 +570,6 @@ export function updateStatistics(before: JobExecutions, ran: PipelineJob[], env:
 
 const NEW_JOB: TrackedJob = { consecutive_failures: 0, jobs_info: [] };
 
-const isFailed = (job: PipelineJob) => job.status === "failed" && !job.allow_failure;
 const failuresIn = (job: TrackedJob) => job.jobs_info.filter((execution) => execution.failing);
 const idsOf = (executions: Execution[]) => executions.flatMap(({ id }) => id ?? []);
 /** The last executions of the window that all failed, or all passed. */
@@ -580,10 +578,10 @@ const lastThat = (job: TrackedJob, failing: boolean) =>
 
 /** What this pipeline adds to the window of a job; undefined where it did not run and keeps its history. */
 function toExecution(latest: PipelineJob | undefined, env: Environment): Execution | undefined {
-  const commit = env.CI_COMMIT_SHA;
-  if (latest && isFailed(latest)) return { id: latest.id, failing: true, commit };
-  if (latest?.status === "success") return { id: null, failing: false, commit };
-  return env.NOT_RUN_JOBS === "pass" ? { id: null, failing: false, commit: null } : undefined;
+  const failing = latest?.status === "failed" && !latest.allow_failure;
+  const hasRun = failing || latest?.status === "success";
+  if (!hasRun && env.NOT_RUN_JOBS === "keep") return undefined;
+  return { id: failing ? latest.id : null, failing, commit: hasRun ? env.CI_COMMIT_SHA : null };
 }
 
 function addExecution(job: TrackedJob, execution: Execution | undefined, env: Environment, at: string): TrackedJob {
@@ -644,16 +642,14 @@ export function parseOwners(text: string, source: string): Owners["rules"] {
   });
 }
 
-/** A `*` ends at the first match of what follows it, and tries no other: many of them would else take for ever. */
 function toRegExp(pattern: string) {
   const source = pattern.replace(/\\(.)|\*+|./gsu, (token, escaped: string = token) => {
     if (token.startsWith("*")) return "\0";
     return token === "?" ? "." : escaped.replace(/[\\^$.*+?()[\]{}|/]/, "\\$&");
   });
-  const [start, ...parts] = source.split("\0");
-  const end = parts.pop();
-  const middle = parts.map((part) => `((?!${part}).)*${part}`).join("");
-  return new RegExp(`^${start}${middle}${end === undefined ? "" : `.*${end}`}$`, "su");
+  // A * before another one ends at the first match of what is between them, as many would else take for ever.
+  const stars = source.replace(/\0([^\0]*)(?=\0)/g, "((?!$1).)*$1").replace("\0", ".*");
+  return new RegExp(`^${stars}$`, "su");
 }
 
 /** The owners of a job: those of the last line that matches its name. */
@@ -880,18 +876,20 @@ export function openSender(env: Environment, print: (text: string) => void): Edg
 
 /** The alerts of a run as Datadog series: the number of jobs by kind and, where they have one, by owner. */
 export function countAlerts(alerts: Alert[], owners: Owners, env: Environment, now: Date) {
-  const counted = alerts.filter((alert) => alert.kind !== "recovered");
-  const tagged = counted.flatMap(({ kind, name }) => {
-    const teams = ownersOf(name, owners).map((owner) => [`team:${owner}`]);
-    return (teams.length > 0 ? teams : [[]]).map((team) => ({ kind, team, key: kind + team }));
-  });
   const timestamp = Math.floor(now.getTime() / 1_000);
-  return [...new Map(tagged.map((alert) => [alert.key, alert])).values()].map(({ kind, team, key }) => ({
-    metric: `datadog.ci.failed_job_alerts.${kind}`,
-    type: 1, // count
-    tags: [`repository:${projectName(env)}`, ...team],
-    points: [{ timestamp, value: tagged.filter((alert) => alert.key === key).length }],
-  }));
+  const teamsOf = ({ name }: Alert) => {
+    const teams = ownersOf(name, owners);
+    return teams.length > 0 ? teams : [""];
+  };
+  return ["consecutive", "cumulative"].flatMap((kind) => {
+    const told = alerts.filter((alert) => alert.kind === kind);
+    return [...new Set(told.flatMap(teamsOf))].map((team) => ({
+      metric: `datadog.ci.failed_job_alerts.${kind}`,
+      type: 1, // count
+      tags: [`repository:${projectName(env)}`, ...(team ? [`team:${team}`] : [])],
+      points: [{ timestamp, value: told.filter((alert) => teamsOf(alert).includes(team)).length }],
+    }));
+  });
 }
 
 async function sendMetrics(alerts: Alert[], owners: Owners, env: Environment, { now, signal }: Edges) {
@@ -1069,52 +1067,57 @@ function skipBranch({ CI_DEFAULT_BRANCH, CI_PIPELINE_ID }: Variables): Output {
   return { text, json: { outcome: "not-default-branch", ...ids, reached: noneReached(), messages: [] } };
 }
 
-/** Runs a command line; resolves to its exit code. */
-async function main(args: string[], variables: Variables): Promise<number> {
-  const named = Object.entries(variables).filter(([name]) => SECRETS.test(name));
-  const secrets = named.flatMap(([, secret]) => (secret && secret.length > 5 ? secret : []));
-  secrets.sort((a, b) => b.length - a.length); // one may be a part of another
-  const print = (stream: NodeJS.WriteStream, text: string) => {
-    const shown = secrets.reduce((hidden, secret) => hidden.replaceAll(secret, "***"), text);
+/** Prints without secrets, and in colour where that is wanted. */
+function printerFor(variables: Variables) {
+  const secrets = Object.entries(variables).flatMap(([name, value = ""]) => (SECRETS.test(name) ? value : []));
+  const hidden = secrets.filter((secret) => secret.length > 5).sort((a, b) => b.length - a.length); // one may hold another
+  return (stream: NodeJS.WriteStream, text: string) => {
+    const shown = hidden.reduce((rest, secret) => rest.replaceAll(secret, "***"), text);
     const isColoured = stream.isTTY && !variables.NO_COLOR;
     stream.write(`${isColoured ? shown.replace(/\u2717+/g, "\u001b[31m$&\u001b[39m") : shown}\n`);
   };
-  for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {}); // a reader may leave: go on
+}
+
+/** Runs a command line; resolves to its exit code. */
+async function main(args: string[], variables: Variables): Promise<number> {
+  const { stdout, stderr } = process;
+  const print = printerFor(variables);
+  for (const stream of [stdout, stderr]) stream.on("error", () => {}); // a reader may leave: go on
   const stop = new AbortController();
   setMaxListeners(0, stop.signal); // each request has one
   sleep(RUN_TIMEOUT_MS, undefined, { ref: false }).then(() => stop.abort());
   sleep(LAST_TIMEOUT_MS, undefined, { ref: false }).then(() => {
-    print(process.stderr, "Error: The run did not end in time; check what gives the AWS credentials");
+    print(stderr, "Error: The run did not end in time; check what gives the AWS credentials");
     process.exit(1);
   });
   let exitCode = 2; // until the usage and the environment have proved right
   try {
     const wrong = args.find((arg, i) => !ARGUMENTS.includes(arg) || args.indexOf(arg) < i);
     if (wrong !== undefined) throw new Error(`Unknown or repeated argument: ${wrong}; see --help`);
-    if (args.includes("--help") || args.includes("-h")) {
-      print(process.stdout, HELP);
+    const [isReport, dryRun = false, json, ...help] = ARGUMENTS.map((argument) => args.includes(argument));
+    if (help.includes(true)) {
+      print(stdout, HELP);
       return 0;
     }
-    const [isReport, dryRun, json] = ARGUMENTS.map((argument) => args.includes(argument));
-    const stream = json ? process.stderr : process.stdout;
+    const stream = json ? stderr : stdout;
     let output = skipBranch(variables);
     if (isReport || !variables.CI_DEFAULT_BRANCH || variables.CI_COMMIT_BRANCH === variables.CI_DEFAULT_BRANCH) {
       const env = parseEnvironment({ ...variables, ...(isReport ? REPORT_PLACEHOLDERS : {}) });
       const send = openSender(env, (text) => print(stream, text));
       const edges = { store: openStore(env), send, pause: sleep, now: new Date(), signal: stop.signal };
       exitCode = 1;
-      output = await (isReport ? report(env, edges) : countPipeline(env, edges, dryRun === true));
+      output = await (isReport ? report(env, edges) : countPipeline(env, edges, dryRun));
     }
     print(stream, output.text);
     const toObject = (_: string, value: unknown) => (value instanceof Map ? Object.fromEntries(value) : value);
-    if (json) print(process.stdout, JSON.stringify(output.json, toObject));
-    for (const warning of output.warnings ?? []) print(process.stderr, `Warning: ${toOneLine(warning)}`);
+    if (json) print(stdout, JSON.stringify(output.json, toObject));
+    for (const warning of output.warnings ?? []) print(stderr, `Warning: ${toOneLine(warning)}`);
     if (output.errors?.length) throw new Error(output.errors.join("; "));
     return 0;
   } catch (error) {
     const { message, stack, cause } = error as Error;
     const because = cause instanceof Error ? `\nbecause of ${cause.stack}` : "";
-    print(process.stderr, variables.DEBUG ? `${stack}${because}` : `Error: ${toOneLine(message)}`);
+    print(stderr, variables.DEBUG ? `${stack}${because}` : `Error: ${toOneLine(message)}`);
     return exitCode;
   } finally {
     stop.abort(); // what is still asked of a peer no longer matters
