@@ -225,11 +225,11 @@ type Variables = Record<string, string | undefined>;
  */
 export function parseEnvironment(variables: Variables): Environment {
   const given: Variables = Object.fromEntries(Object.entries(variables).filter(([, value]) => value));
-  const required = ["CI_PIPELINE_ID", "CI_COMMIT_SHA"];
-  if (!given.PIPELINE_JOBS_FILE) required.push("CI_API_V4_URL", "CI_PROJECT_ID");
-  if (!given.PIPELINE_JOBS_FILE && !given.CI_JOB_TOKEN) required.push("GITLAB_TOKEN");
-  const missing = Object.fromEntries(required.map((name) => [name, ""])); // which is valid for none of them
-  const set: Variables = { ...v.getDefaults(Environment), ...missing, ...given };
+  // What is required is empty where it is not set, as that is valid for none of them.
+  const token = given.CI_JOB_TOKEN ? {} : { GITLAB_TOKEN: "" };
+  const api = given.PIPELINE_JOBS_FILE ? {} : { CI_API_V4_URL: "", CI_PROJECT_ID: "", ...token };
+  const required = { CI_PIPELINE_ID: "", CI_COMMIT_SHA: "", ...api };
+  const set: Variables = { ...v.getDefaults(Environment), ...required, ...given };
   const { success, output, issues = [] } = v.safeParse(Environment, set, { abortPipeEarly: true });
   const problems = issues.map((issue) => {
     const variable = v.getDotPath(issue) ?? "";
@@ -309,7 +309,7 @@ export async function checkConsistentFailures(env: Environment, edges: Edges, dr
 /** Resolves to the error of a step that stops no other, or to nothing. */
 const problemsOf = (what: string, step: Promise<void>) =>
   step.then(
-    (): string[] => [],
+    () => [],
     (error: Error) => [`${what}: ${error.message}`],
   );
 
@@ -618,7 +618,7 @@ export type Routes = Map<string | null, Alert[]>;
 
 async function readOwners({ JOB_OWNERS_FILE: owners, OWNER_CHANNELS_FILE: channels }: Environment) {
   const Channels = mapOf(matching(/^\S+$/, "Expected a channel, e.g. #team"));
-  const known = channels ? parseJson(Channels, await readFile(channels), channels) : new Map<string, string>();
+  const known = channels ? parseJson(Channels, await readFile(channels), channels) : [];
   return {
     rules: owners ? parseOwners(await readFile(owners), owners) : [],
     channels: new Map([...known].map(([owner, channel]) => [owner.toLowerCase(), channel])),
@@ -903,11 +903,6 @@ async function sendMetrics(alerts: Alert[], owners: Owners, env: Environment, { 
 
 // --- The requests: how GitLab, Slack and Datadog are asked. S3 has its SDK.
 
-type Answer = { status: number; headers: NodeJS.Dict<string | string[]>; body: string };
-
-/** Whether to try again: Slack may also say in its body that there were too many requests. */
-const isBusy = ({ status, body }: Answer) => status === 429 || status >= 500 || /"error":\s*"rate_?limited"/.test(body);
-
 /** `json` is posted, if there is any. */
 type Request = { headers: Variables; json?: object; signal: AbortSignal };
 
@@ -922,9 +917,11 @@ async function request(peer: string, url: string, what: Request) {
     let waitMs = 500 * 2 ** attempt * Math.random();
     try {
       const answer = await exchange(url, what);
-      if (!isBusy(answer)) return answer;
-      reason = `answered ${answer.status === 200 ? "that it is rate-limited" : answer.status}`;
-      waitMs = Math.min(Number(answer.headers["retry-after"]) * 1_000 || waitMs, MAX_RETRY_AFTER_MS);
+      const { status, headers, body } = answer;
+      const isLimited = /"error":\s*"rate_?limited"/.test(body); // Slack may say so with any status
+      if (status !== 429 && status < 500 && !isLimited) return answer;
+      reason = `answered ${isLimited ? "that it is rate-limited" : status}`;
+      waitMs = Math.min(Number(headers["retry-after"]) * 1_000 || waitMs, MAX_RETRY_AFTER_MS);
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException;
       if (!signal.aborted) reason = `is unreachable (${message || code})`;
@@ -940,6 +937,7 @@ async function request(peer: string, url: string, what: Request) {
  * which under Deno sends a POST again by itself when a reused connection is reset: here, each has its own.
  */
 function exchange(url: string, { headers, json, signal }: Request) {
+  type Answer = { status: number; headers: NodeJS.Dict<string | string[]>; body: string };
   return new Promise<Answer>((resolve, reject) => {
     // Not imported: Node 24 loads WebSocket, and with it fetch, for whoever imports node:http.
     const http = process.getBuiltinModule(url.startsWith("https:") ? "node:https" : "node:http");
@@ -980,8 +978,8 @@ export function formatTable({ jobs }: JobExecutions, env: Environment, routes: R
   const stripWidth = Math.max(...rows.map(([, strip = ""]) => strip.length));
   const lines = rows.map(([name = "", strip = "", inARow = "", inWindow = "", alert]) => {
     const label = name.padEnd(nameWidth + name.length - widthOf(name));
-    const numbers = `${strip.padStart(stripWidth)}  ${inARow.padStart(8)}  ${inWindow.padStart(6)}`;
-    return `${label}  ${numbers}  ${alert}`.trimEnd();
+    const cells = [label, strip.padStart(stripWidth), inARow.padStart(8), inWindow.padStart(6), alert];
+    return cells.join("  ").trimEnd();
   });
   if (jobs.size > worst.length) lines.push(`... and ${jobs.size - worst.length} more, which report --json lists`);
   return lines.join("\n");
@@ -1029,10 +1027,12 @@ async function report(env: Environment, edges: Edges): Promise<Output> {
   const found = `after pipeline ${pipeline_id}, ${pending_alerts.length} messages pending`;
   const state = stored ? found : "not there yet, if JOB_EXECUTIONS_URL is right";
   const text = `Job executions in ${edges.store.source}: ${state}\n\n${formatTable(document, env, new Map())}`;
-  const jobs = [...document.jobs].map(([name, job]) => {
-    const { consecutive_failures, jobs_info } = job;
-    return { name, consecutive_failures, failures: failuresIn(job).length, executions: jobs_info.length };
-  });
+  const jobs = [...document.jobs].map(([name, job]) => ({
+    name,
+    consecutive_failures: job.consecutive_failures,
+    failures: failuresIn(job).length,
+    executions: job.jobs_info.length,
+  }));
   return { text, json: { pipeline_id, jobs } };
 }
 
