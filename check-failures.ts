@@ -47,8 +47,11 @@ const HINTS: [message: RegExp, hint: string][] = [
   [/: S3 answered 403/, "allow s3:GetObject, s3:PutObject and s3:ListBucket (without it, a missing object is a 403)"],
   [/: S3 answered 400 .*(encrypt|InvalidArgument|InvalidRequest)/i, "set S3_SSE=none if the store lacks encryption"],
   [/: S3/, "check AWS_ENDPOINT_URL_S3, the network, and whether a proxy answered instead"],
-  [/: GitLab.* answered 40[13]$/, "set GITLAB_TOKEN to a token with read_api (CI_JOB_TOKEN may do from GitLab 18 on)"],
-  [/: GitLab.* answered \d+$/, "check CI_API_V4_URL, CI_PROJECT_ID, CI_PIPELINE_ID, and what the token can see"],
+  [
+    /^GitLab.* answered 40[13]( \w+)?$/,
+    "set GITLAB_TOKEN to a token with read_api (CI_JOB_TOKEN may do from GitLab 18 on)",
+  ],
+  [/^GitLab.* answered \d+( \w+)?$/, "check CI_API_V4_URL, CI_PROJECT_ID, CI_PIPELINE_ID, and what the token can see"],
   [/^Slack.* (\w+_auth|not_authed|token_\w+|account_inactive)/, "set a new SLACK_API_TOKEN, a valid one (xoxb-...)"],
   [/^GitLab's .* is not JSON/, "check CI_API_V4_URL, and whether a proxy answered instead"],
   [/^Slack.* missing_scope/, "give the bot the scope chat:write"],
@@ -57,7 +60,7 @@ const HINTS: [message: RegExp, hint: string][] = [
   [/^Slack.* is_archived/, "unarchive the channel"],
   [/^Slack.* msg_too_long/, "shorten JOB_HISTORY_URL"],
   [/^Slack's webhook answered/, "check SLACK_WEBHOOK_URL"],
-  [/^Datadog.* answered \d+$/, "check DD_API_KEY and DD_SITE"],
+  [/^Datadog.* answered \d+( \w+)?$/, "check DD_API_KEY and DD_SITE"],
   [/ \d+ times$/, "try again later, or check its address and the network"],
 ];
 
@@ -511,15 +514,11 @@ async function addSucceeded(failed: PipelineJob[], { jobs }: JobExecutions, env:
   return [...failed, ...(await listPipelineJobs(env, "success", signal))];
 }
 
-/** GETs a path below the project. Throws, with what to do, where GitLab refuses. */
-async function askGitLab(env: Environment, path: string, signal: AbortSignal) {
+/** GETs a path below the project. */
+function askGitLab(env: Environment, path: string, signal: AbortSignal) {
   const base = `${env.CI_API_V4_URL}/projects/${encodeURIComponent(env.CI_PROJECT_ID ?? "")}`;
-  const peer = `GitLab at ${new URL(base).host}`;
   const headers = env.GITLAB_TOKEN ? { "private-token": env.GITLAB_TOKEN } : { "job-token": env.CI_JOB_TOKEN };
-  const answer = await request(peer, base + path, { headers, signal });
-  if (answer.status === 200) return answer;
-  const what = `Cannot read ${path.replace(/\?.*/, "")} of project ${env.CI_PROJECT_ID}`;
-  throw failure(`${what}: ${peer} answered ${answer.status}`);
+  return request(`GitLab at ${new URL(base).host}`, base + path, { headers, signal });
 }
 
 // --- The statistics: pure; how each job did, and what that means for its alert. A threshold is reached when equalled.
@@ -866,8 +865,7 @@ export function openSender(env: Environment, print: (text: string) => void): Edg
   return async ({ channel, text }, signal) => {
     const to = webhook ? undefined : (channel ?? env.SLACK_CHANNEL);
     const json = { channel: to, text, unfurl_links: false, unfurl_media: false };
-    const { status, body } = await request(peer, url, { headers, json, signal });
-    if (status !== 200) throw failure(`${peer} answered ${status} ${/^\w{1,40}$/.exec(body) ?? ""}`);
+    const { body } = await request(peer, url, { headers, json, signal });
     if (webhook) return;
     const { ok, error } = parseJson(SlackAnswer, body, `The answer of ${peer}`);
     if (!ok) throw failure(`${peer} answered ${error}`);
@@ -897,8 +895,7 @@ async function sendMetrics(alerts: Alert[], owners: Owners, env: Environment, { 
   if (!env.DD_API_KEY || series.length === 0) return;
   const host = `api.${env.DD_SITE}`;
   const what = { headers: { "dd-api-key": env.DD_API_KEY }, json: { series }, signal };
-  const { status } = await request(`Datadog at ${host}`, `https://${host}/api/v2/series`, what);
-  if (status !== 202) throw failure(`Datadog at ${host} answered ${status}`);
+  await request(`Datadog at ${host}`, `https://${host}/api/v2/series`, what);
 }
 
 // --- The requests: how GitLab, Slack and Datadog are asked. S3 has its SDK.
@@ -907,24 +904,25 @@ async function sendMetrics(alerts: Alert[], owners: Owners, env: Environment, { 
 type Request = { headers: Variables; json?: object; signal: AbortSignal };
 
 /**
- * One HTTP request, tried again where the network, the peer's load or an error of its own failed it. Resolves to any
- * other answer. Throws an error that names the peer, and never the URL, which may be a secret.
+ * One HTTP request, tried again where the network, the peer's load or an error of its own failed it. Throws where it
+ * is refused: an error that names the peer, and never the URL, which may be a secret.
  */
 async function request(peer: string, url: string, what: Request) {
   const { signal } = what;
   let reason = "did not answer";
   for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt++) {
     let waitMs = 500 * 2 ** attempt * Math.random();
-    try {
-      const answer = await exchange(url, what);
+    const answer = await exchange(url, what).catch((error: NodeJS.ErrnoException) => {
+      if (!signal.aborted) reason = `is unreachable (${error.message || error.code})`;
+    });
+    if (answer) {
       const { status, headers, body } = answer;
-      const isLimited = /"error":\s*"rate_?limited"/.test(body); // Slack may say so with any status
-      if (status !== 429 && status < 500 && !isLimited) return answer;
-      reason = `answered ${isLimited ? "that it is rate-limited" : status}`;
+      const why = /^\w{1,40}$|(?<="error":\s*")rate_?limited/.exec(body); // what Slack says: more may repeat a secret
+      reason = `answered ${status} ${why ?? ""}`.trimEnd();
+      const isBusy = status === 429 || status >= 500 || why?.[0].startsWith("rate");
+      if (!isBusy && status < 300) return answer;
+      if (!isBusy) throw failure(`${peer} ${reason}`);
       waitMs = Math.min(Number(headers["retry-after"]) * 1_000 || waitMs, MAX_RETRY_AFTER_MS);
-    } catch (error) {
-      const { code, message } = error as NodeJS.ErrnoException;
-      if (!signal.aborted) reason = `is unreachable (${message || code})`;
     }
     if (attempt < MAX_ATTEMPTS) await sleep(waitMs, undefined, { signal }).catch(() => {});
     if (signal.aborted) throw failure(`${peer} ${reason}, and the time of this run is up`);

@@ -135,7 +135,7 @@ describe("checkConsistentFailures() with GitLab", { concurrency: 2 }, () => {
     ["401", answerWith(401, '{"message":"401 Unauthorized"}'), /answered 401; set GITLAB_TOKEN .*read_api/],
     ["403", answerWith(403, '{"message":"403 Forbidden"}'), /answered 403; set GITLAB_TOKEN .*read_api/],
     ["404", answerWith(404, '{"message":"404 Not found"}'), /answered 404; check CI_API_V4_URL, CI_PROJECT_ID/],
-    ["500 again and again", answerWith(500, "Whoops"), /answered 500, 3 times/],
+    ["500 again and again", answerWith(500, "Whoops"), /answered 500 Whoops, 3 times/],
     ["what is not JSON", answerWith(200, "[{"), /list of jobs.* is not JSON/],
     ["a page for humans", html, /list of jobs.* is not JSON/],
     ["an object", json({ message: "Hello" }), /list of jobs.* is not valid at its top: .*Array/],
