@@ -162,8 +162,6 @@ const readFile = (path: string) =>
 /** The names of variables whose values are never printed. */
 const SECRETS = /_TOKEN$|_API_KEY$|_SECRET_ACCESS_KEY$|_WEBHOOK_URL$/;
 
-const HTTP_URL = /^https?:\/\/[^\s/@]+([/?#]\S*)?$/;
-
 const word = (expected: string) => v.optional(matching(/^\S+$/, expected));
 const anything = v.optional(v.string());
 const secret = v.optional(matching(/^[!-~]+$/, "a token without spaces or line breaks, e.g. glpat-... or xoxb-..."));
@@ -172,13 +170,14 @@ const integer = (expected: string) =>
 const count = (usual: string) => v.optional(integer(`a positive integer, e.g. ${usual}`), usual);
 const oneOf = <T extends string>(...options: [usual: T, ...T[]]) =>
   v.optional(v.picklist(options, options.join(" or ")), options[0]);
-const withoutSlash = v.transform((url: string) => url.replace(/\/+$/, ""));
 const httpUrl = (example: string) => {
   const expected = `an http or https URL without a password, e.g. ${example}`;
-  return v.pipe(matching(HTTP_URL, expected), v.url(expected), withoutSlash);
+  const url = v.pipe(matching(/^https?:\/\/[^\s/@]+([/?#]\S*)?$/, expected), v.url(expected));
+  return v.pipe(
+    url,
+    v.transform((text) => text.replace(/\/+$/, "")),
+  );
 };
-const LOCATION = /^(s3:\/\/[^/]+\/.+|file:(\/\/)?\/[^/].*|(?!s3:|file:|\S*:\/\/).+)$/i;
-const TEMPLATE = /^https?:\/\/[^\s/@]+[/?#]\S*\{job\}\S*$/;
 
 const Environment = v.object({
   CI_PIPELINE_ID: integer("a pipeline's id, a positive integer, e.g. 1005"),
@@ -192,7 +191,10 @@ const Environment = v.object({
   CI_JOB_TOKEN: secret,
   PIPELINE_JOBS_FILE: anything,
   JOB_EXECUTIONS_URL: v.optional(
-    matching(LOCATION, "s3://bucket/key, a path or a file: URL, e.g. s3://ci/job_executions.v2.json"),
+    matching(
+      /^(s3:\/\/[^/]+\/.+|file:(\/\/)?\/[^/].*|(?!s3:|file:|\S*:\/\/).+)$/i,
+      "s3://bucket/key, a path or a file: URL, e.g. s3://ci/job_executions.v2.json",
+    ),
     "job_executions.v2.json",
   ),
   S3_SSE: oneOf("AES256", "aws:kms", "aws:kms:dsse", "none"),
@@ -212,7 +214,10 @@ const Environment = v.object({
   JOB_OWNERS_FILE: anything,
   OWNER_CHANNELS_FILE: anything,
   JOB_HISTORY_URL: v.optional(
-    matching(TEMPLATE, "an http or https URL with {job}, e.g. https://ci.example.com/?job={job}"),
+    matching(
+      /^https?:\/\/[^\s/@]+[/?#]\S*\{job\}\S*$/,
+      "an http or https URL with {job}, e.g. https://ci.example.com/?job={job}",
+    ),
   ),
   DD_API_KEY: secret,
   DD_SITE: v.optional(matching(/^[a-z0-9.-]+(:\d+)?$/i, "a host name, e.g. datadoghq.com"), "datadoghq.com"),
@@ -222,9 +227,8 @@ export type Environment = v.InferOutput<typeof Environment>;
 type Variables = Record<string, string | undefined>;
 
 /**
- * Validates environment variables; an empty one counts as unset. Throws one error
- * with all that is wrong, each with its name, what is expected and an example, but never with a value: any of them may
- * be a misplaced secret.
+ * Validates environment variables; an empty one counts as unset. Throws one error with all that is wrong, each with its
+ * name, what is expected and an example, but never with a value: any of them may be a misplaced secret.
  */
 export function parseEnvironment(variables: Variables): Environment {
   const given: Variables = Object.fromEntries(Object.entries(variables).filter(([, value]) => value));
@@ -853,8 +857,6 @@ function describeUndelivered(messages: Message[]) {
   return [`${what}, for a run after ${until} to send: ${[...new Set(reasons)].join("; ")}`];
 }
 
-const SlackAnswer = v.object({ ok: v.boolean(), error: v.optional(v.string(), "no reason") });
-
 /** How alerts are delivered: through a webhook, Slack's API, or `print` where neither is configured. */
 export function openSender(env: Environment, print: (text: string) => void): Edges["send"] {
   const { SLACK_WEBHOOK_URL: webhook, SLACK_API_TOKEN: token, SLACK_API_URL: api } = env;
@@ -867,7 +869,8 @@ export function openSender(env: Environment, print: (text: string) => void): Edg
     const json = { channel: to, text, unfurl_links: false, unfurl_media: false };
     const { body } = await request(peer, url, { headers, json, signal });
     if (webhook) return;
-    const { ok, error } = parseJson(SlackAnswer, body, `The answer of ${peer}`);
+    const Answer = v.object({ ok: v.boolean(), error: v.optional(v.string(), "no reason") });
+    const { ok, error } = parseJson(Answer, body, `The answer of ${peer}`);
     if (!ok) throw failure(`${peer} answered ${error}`);
   };
 }
@@ -894,8 +897,8 @@ async function sendMetrics(alerts: Alert[], owners: Owners, env: Environment, { 
   const series = countAlerts(alerts, owners, env, now);
   if (!env.DD_API_KEY || series.length === 0) return;
   const host = `api.${env.DD_SITE}`;
-  const what = { headers: { "dd-api-key": env.DD_API_KEY }, json: { series }, signal };
-  await request(`Datadog at ${host}`, `https://${host}/api/v2/series`, what);
+  const headers = { "dd-api-key": env.DD_API_KEY };
+  await request(`Datadog at ${host}`, `https://${host}/api/v2/series`, { headers, json: { series }, signal });
 }
 
 // --- The requests: how GitLab, Slack and Datadog are asked. S3 has its SDK.
@@ -939,8 +942,7 @@ function exchange(url: string, { headers, json, signal }: Request) {
   return new Promise<Answer>((resolve, reject) => {
     // Not imported: Node 24 loads WebSocket, and with it fetch, for whoever imports node:http.
     const http = process.getBuiltinModule(url.startsWith("https:") ? "node:https" : "node:http");
-    const method = json ? "POST" : "GET";
-    const options = { method, headers, signal, agent: false, timeout: REQUEST_TIMEOUT_MS };
+    const options = { method: json ? "POST" : "GET", headers, signal, agent: false, timeout: REQUEST_TIMEOUT_MS };
     const sent = http.request(url, options, (response) => {
       const { statusCode: status = 0, headers } = response;
       readUtf8(response).then((body) => resolve({ status, headers, body }), reject);
@@ -1060,8 +1062,8 @@ async function countPipeline(env: Environment, edges: Edges, dryRun: boolean): P
 
 /** The output of a run in a pipeline of another branch, where protected variables, and so tokens, are missing. */
 function skipBranch({ CI_DEFAULT_BRANCH, CI_PIPELINE_ID }: Variables): Output {
-  const ids = { pipeline_id: Number(CI_PIPELINE_ID) || null, stored_pipeline_id: null };
   const text = `Nothing to do: this is not a pipeline of the default branch, ${CI_DEFAULT_BRANCH}`;
+  const ids = { pipeline_id: Number(CI_PIPELINE_ID) || null, stored_pipeline_id: null };
   return { text, json: { outcome: "not-default-branch", ...ids, reached: noneReached(), messages: [] } };
 }
 
@@ -1100,7 +1102,7 @@ async function main(args: string[], variables: Variables): Promise<number> {
     const stream = json ? stderr : stdout;
     let output = skipBranch(variables);
     if (isReport || !variables.CI_DEFAULT_BRANCH || variables.CI_COMMIT_BRANCH === variables.CI_DEFAULT_BRANCH) {
-      const env = parseEnvironment({ ...variables, ...(isReport ? REPORT_PLACEHOLDERS : {}) });
+      const env = parseEnvironment({ ...variables, ...(isReport && REPORT_PLACEHOLDERS) });
       const send = openSender(env, (text) => print(stream, text));
       const edges = { store: openStore(env), send, pause: sleep, now: new Date(), signal: stop.signal };
       exitCode = 1;
