@@ -242,10 +242,12 @@ export function parseEnvironment(variables: Variables): Environment {
     const variable = v.getDotPath(issue) ?? "";
     return `${variable} must be ${issue.message}${given[variable] ? "" : " (it is not set)"}`;
   });
-  const { SLACK_API_TOKEN: bot, SLACK_CHANNEL: channel, SLACK_WEBHOOK_URL: webhook } = set;
-  if (!bot !== !channel)
+  if (!set.SLACK_API_TOKEN !== !set.SLACK_CHANNEL) {
     problems.push("SLACK_API_TOKEN and SLACK_CHANNEL must be set together, e.g. to xoxb-... and #ci");
-  if (bot && webhook) problems.push("SLACK_API_TOKEN and SLACK_WEBHOOK_URL must not both be set, e.g. only the first");
+  }
+  if (set.SLACK_API_TOKEN && set.SLACK_WEBHOOK_URL) {
+    problems.push("SLACK_API_TOKEN and SLACK_WEBHOOK_URL must not both be set, e.g. only the first");
+  }
   for (const name of ["CUMULATIVE_THRESHOLD", "RECOVERY_THRESHOLD"]) {
     const isLonger = Number(set[name]) > Number(set.CUMULATIVE_LENGTH);
     if (isLonger) problems.push(`${name} must be at most CUMULATIVE_LENGTH, e.g. 3 and 10`);
@@ -551,9 +553,10 @@ export function updateStatistics(before: JobExecutions, ran: PipelineJob[], env:
   const attempts = new Map(ran.toSorted((a, b) => a.id - b.id).map((job) => [job.name, job]));
 
   for (const name of new Set([...before.jobs.keys(), ...attempts.keys()])) {
+    const tracked = before.jobs.get(name);
     const execution = toExecution(attempts.get(name), env);
-    if (!before.jobs.has(name) && !execution?.failing) continue;
-    let job = addExecution(before.jobs.get(name) ?? NEW_JOB, execution, env, at);
+    if (!tracked && !execution?.failing) continue;
+    let job = addExecution(tracked ?? NEW_JOB, execution, env, at);
     const kinds = execution ? reachedBy(job, env) : [];
     for (const kind of kinds) {
       if (kind === "recovered") reached.recovered.push(name);
@@ -566,7 +569,9 @@ export function updateStatistics(before: JobExecutions, ran: PipelineJob[], env:
       const opened = { pipeline_id: env.CI_PIPELINE_ID, at, ...job.alert };
       job = { ...job, alert: kind === "recovered" ? undefined : { ...opened, kind } };
     }
-    if (!isForgettable(job, env, now)) jobs.set(name, job);
+    const isStale = now.getTime() - Date.parse(job.last_run) > env.EXPIRE_AFTER_DAYS * DAY_MS;
+    const isClean = job.jobs_info.length >= env.CUMULATIVE_LENGTH && failuresIn(job).length === 0;
+    if (!isStale && (job.alert || !isClean)) jobs.set(name, job);
   }
   return { document: { ...before, pipeline_id: env.CI_PIPELINE_ID, jobs }, reached, alerts };
 }
@@ -580,14 +585,14 @@ const lastThat = (job: TrackedJob, failing: boolean) =>
   job.jobs_info.slice(job.jobs_info.findLastIndex((execution) => execution.failing !== failing) + 1);
 
 /** What this pipeline adds to the window of a job; undefined where it did not run and keeps its history. */
-function toExecution(latest: PipelineJob | undefined, env: Environment): Execution | undefined {
+function toExecution(latest: PipelineJob | undefined, env: Environment) {
   const failing = latest?.status === "failed" && !latest.allow_failure;
   const hasRun = failing || latest?.status === "success";
   if (!hasRun && env.NOT_RUN_JOBS === "keep") return undefined;
   return { id: failing ? latest.id : null, failing, commit: hasRun ? env.CI_COMMIT_SHA : null };
 }
 
-function addExecution(job: TrackedJob, execution: Execution | undefined, env: Environment, at: string): TrackedJob {
+function addExecution(job: TrackedJob, execution: Execution | undefined, env: Environment, at: string) {
   // A job from a document of the original has no last_run yet: its time to expire begins now.
   const last_run = execution?.commit ? at : (job.last_run ?? at);
   if (!execution) return { ...job, last_run };
@@ -604,12 +609,6 @@ function reachedBy(job: TrackedJob, env: Environment): Kind[] {
   if (job.consecutive_failures === env.CONSECUTIVE_THRESHOLD) kinds.push("consecutive");
   if (failuresIn(job).length === env.CUMULATIVE_THRESHOLD) kinds.push("cumulative");
   return kinds;
-}
-
-function isForgettable({ alert, jobs_info, last_run }: TrackedJob, env: Environment, now: Date) {
-  const idleMs = last_run ? now.getTime() - Date.parse(last_run) : 0;
-  const isClean = jobs_info.length >= env.CUMULATIVE_LENGTH && !jobs_info.some((execution) => execution.failing);
-  return idleMs > env.EXPIRE_AFTER_DAYS * DAY_MS || (!alert && isClean);
 }
 
 // --- The routing: who owns a job, and which channels get which alerts.
@@ -1079,7 +1078,7 @@ function printerFor(variables: Variables) {
 }
 
 /** Runs a command line; resolves to its exit code. */
-async function main(args: string[], variables: Variables): Promise<number> {
+async function main(args: string[], variables: Variables) {
   const { stdout, stderr } = process;
   const print = printerFor(variables);
   for (const stream of [stdout, stderr]) stream.on("error", () => {}); // a reader may leave: go on
