@@ -365,11 +365,11 @@ export function uploadJobExecutions(document: JobExecutions, version: string | u
   const { jobs, pending_alerts, ...others } = document;
   const head = JSON.stringify(pending_alerts.length > 0 ? { ...others, pending_alerts } : others).slice(0, -1);
   // Job by job: as one text, 100,000 jobs take a sixth more memory.
-  const parts = [...jobs].map(([name, job], i) =>
-    Buffer.from(`${i > 0 ? "," : ""}${JSON.stringify(name)}:${JSON.stringify(job)}`),
-  );
-  const body = Buffer.concat([Buffer.from(`${head},"jobs":{`), ...parts, Buffer.from("}}")]);
-  return store.write(body, version, signal);
+  const parts = [Buffer.from(`${head},"jobs":{`)];
+  for (const [name, job] of jobs) {
+    parts.push(Buffer.from(`${parts.length > 1 ? "," : ""}${JSON.stringify(name)}:${JSON.stringify(job)}`));
+  }
+  return store.write(Buffer.concat([...parts, Buffer.from("}}")]), version, signal);
 }
 
 // --- The store: an object in S3, or a local file. An upload names the version that was read, so that none is overwritten.
