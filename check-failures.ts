@@ -554,10 +554,9 @@ export function updateStatistics(before: JobExecutions, ran: PipelineJob[], env:
 
   for (const name of new Set([...before.jobs.keys(), ...attempts.keys()])) {
     const tracked = before.jobs.get(name);
-    const execution = toExecution(attempts.get(name), env);
-    if (!tracked && !execution?.failing) continue;
-    let job = addExecution(tracked ?? NEW_JOB, execution, env, at);
-    const kinds = execution ? reachedBy(job, env) : [];
+    let job = addExecution(tracked ?? NEW_JOB, attempts.get(name), env, at);
+    if (!tracked && job.consecutive_failures === 0) continue; // only a failure makes a job tracked
+    const kinds = job.jobs_info === tracked?.jobs_info ? [] : reachedBy(job, env);
     for (const kind of kinds) {
       if (kind === "recovered") reached.recovered.push(name);
       else reached[kind].set(name, idsOf(failuresIn(job)));
@@ -584,19 +583,15 @@ const idsOf = (executions: Execution[]) => executions.flatMap(({ id }) => id ?? 
 const lastThat = (job: TrackedJob, failing: boolean) =>
   job.jobs_info.slice(job.jobs_info.findLastIndex((execution) => execution.failing !== failing) + 1);
 
-/** What this pipeline adds to the window of a job; undefined where it did not run and keeps its history. */
-function toExecution(latest: PipelineJob | undefined, env: Environment) {
+/** The history of a job after this pipeline; its window is the same one where the job did not run. */
+function addExecution(job: TrackedJob, latest: PipelineJob | undefined, env: Environment, at: string) {
   const failing = latest?.status === "failed" && !latest.allow_failure;
   const hasRun = failing || latest?.status === "success";
-  if (!hasRun && env.NOT_RUN_JOBS === "keep") return undefined;
-  return { id: failing ? latest.id : null, failing, commit: hasRun ? env.CI_COMMIT_SHA : null };
-}
-
-function addExecution(job: TrackedJob, execution: Execution | undefined, env: Environment, at: string) {
   // A job from a document of the original has no last_run yet: its time to expire begins now.
-  const last_run = execution?.commit ? at : (job.last_run ?? at);
-  if (!execution) return { ...job, last_run };
-  const consecutive_failures = execution.failing ? job.consecutive_failures + 1 : 0;
+  const last_run = hasRun ? at : (job.last_run ?? at);
+  if (!hasRun && env.NOT_RUN_JOBS === "keep") return { ...job, last_run };
+  const execution = { id: failing ? latest.id : null, failing, commit: hasRun ? env.CI_COMMIT_SHA : null };
+  const consecutive_failures = failing ? job.consecutive_failures + 1 : 0;
   const jobs_info = [...job.jobs_info, execution].slice(-env.CUMULATIVE_LENGTH);
   return { ...job, consecutive_failures, jobs_info, last_run };
 }
