@@ -1064,7 +1064,8 @@ function skipBranch({ CI_DEFAULT_BRANCH, CI_PIPELINE_ID }: Variables): Output {
 /** Prints without secrets, and in colour where that is wanted. */
 function printerFor(variables: Variables) {
   const secrets = Object.entries(variables).flatMap(([name, value = ""]) => (SECRETS.test(name) ? value : []));
-  const hidden = secrets.filter((secret) => secret.length > 5).sort((a, b) => b.length - a.length); // one may hold another
+  const hidden = secrets.filter((secret) => secret.length > 5);
+  hidden.sort((a, b) => b.length - a.length); // one may be a part of another
   return (stream: NodeJS.WriteStream, text: string) => {
     const shown = hidden.reduce((rest, secret) => rest.replaceAll(secret, "***"), text);
     const isColoured = stream.isTTY && !variables.NO_COLOR;
