@@ -164,7 +164,8 @@ const SECRETS = /_TOKEN$|_API_KEY$|_SECRET_ACCESS_KEY$|_WEBHOOK_URL$/;
 
 const word = (expected: string) => v.optional(matching(/^\S+$/, expected));
 const anything = v.optional(v.string());
-const secret = v.optional(matching(/^[!-~]+$/, "a token without spaces or line breaks, e.g. glpat-... or xoxb-..."));
+const secret = (example: string) =>
+  v.optional(matching(/^[!-~]+$/, `a token without spaces or line breaks, e.g. ${example}`));
 const integer = (expected: string) =>
   v.pipe(matching(/^0*[1-9]\d*$/, expected), v.transform(Number), v.safeInteger(expected));
 const count = (usual: string) => v.optional(integer(`a positive integer, e.g. ${usual}`), usual);
@@ -187,8 +188,8 @@ const Environment = v.object({
   CI_PROJECT_ID: word("a project's id, e.g. 4242"),
   CI_PROJECT_URL: v.optional(httpUrl("https://gitlab.example.com/acme/shop")),
   CI_PROJECT_PATH: word("a project's path, e.g. acme/shop"),
-  GITLAB_TOKEN: secret,
-  CI_JOB_TOKEN: secret,
+  GITLAB_TOKEN: secret("glpat-... with read_api"),
+  CI_JOB_TOKEN: secret("glcbt-..."),
   PIPELINE_JOBS_FILE: anything,
   JOB_EXECUTIONS_URL: v.optional(
     matching(
@@ -207,7 +208,7 @@ const Environment = v.object({
   RECOVERY_THRESHOLD: count("3"),
   NOT_RUN_JOBS: oneOf("keep", "pass"),
   EXPIRE_AFTER_DAYS: count("30"),
-  SLACK_API_TOKEN: secret,
+  SLACK_API_TOKEN: secret("xoxb-..."),
   SLACK_CHANNEL: word("a channel, e.g. #ci-alerts"),
   SLACK_WEBHOOK_URL: v.optional(httpUrl("https://hooks.slack.com/services/T0/B0/x")),
   SLACK_API_URL: v.optional(httpUrl("https://slack.com/api"), "https://slack.com/api"),
@@ -219,7 +220,7 @@ const Environment = v.object({
       "an http or https URL with {job}, e.g. https://ci.example.com/?job={job}",
     ),
   ),
-  DD_API_KEY: secret,
+  DD_API_KEY: secret("0123456789abcdef0123456789abcdef"),
   DD_SITE: v.optional(matching(/^[a-z0-9.-]+(:\d+)?$/i, "a host name, e.g. datadoghq.com"), "datadoghq.com"),
 });
 export type Environment = v.InferOutput<typeof Environment>;
@@ -490,6 +491,7 @@ const PipelineJob = v.object({
   name: v.pipe(v.string(), v.nonEmpty()),
   status: v.string(),
   allow_failure: v.optional(v.boolean(), false),
+  web_url: v.fallback(v.optional(httpUrl("")), undefined), // for the looks of a message, which it does not stop
 });
 export type PipelineJob = v.InferOutput<typeof PipelineJob>;
 
@@ -522,9 +524,10 @@ async function addSucceeded(failed: PipelineJob[], { jobs }: JobExecutions, env:
 
 /** GETs a path below the project. */
 function askGitLab(env: Environment, path: string, signal: AbortSignal) {
-  const base = `${env.CI_API_V4_URL}/projects/${encodeURIComponent(env.CI_PROJECT_ID ?? "")}`;
+  const url = `${env.CI_API_V4_URL}/projects/${encodeURIComponent(env.CI_PROJECT_ID ?? "")}${path}`;
   const headers = env.GITLAB_TOKEN ? { "private-token": env.GITLAB_TOKEN } : { "job-token": env.CI_JOB_TOKEN };
-  return request(`GitLab at ${new URL(base).host}`, base + path, { headers, signal });
+  const { host, pathname } = new URL(url);
+  return request(`GitLab at ${host}, asked for ${pathname},`, url, { headers, signal });
 }
 
 // --- The statistics: pure; how each job did, and what that means for its alert. A threshold is reached when equalled.
@@ -535,8 +538,8 @@ type Kind = "consecutive" | "cumulative" | "recovered";
 type Reached = { consecutive: Map<string, number[]>; cumulative: Map<string, number[]>; recovered: string[] };
 const noneReached = (): Reached => ({ consecutive: new Map(), cumulative: new Map(), recovered: [] });
 
-/** What is to be told of a job: its history after this pipeline, and since when its alert is open. */
-export type Alert = { kind: Kind; name: string; job: TrackedJob; openedAt: string };
+/** What is to be told of a job: its history after this pipeline, since when its alert is open, its latest attempt. */
+export type Alert = { kind: Kind; name: string; job: TrackedJob; openedAt: string; latest: PipelineJob | undefined };
 
 type Update = { document: JobExecutions; reached: Reached; alerts: Alert[] };
 
@@ -554,7 +557,8 @@ export function updateStatistics(before: JobExecutions, ran: PipelineJob[], env:
 
   for (const name of new Set([...before.jobs.keys(), ...attempts.keys()])) {
     const tracked = before.jobs.get(name);
-    let job = addExecution(tracked ?? NEW_JOB, attempts.get(name), env, at);
+    const latest = attempts.get(name);
+    let job = addExecution(tracked ?? NEW_JOB, latest, env, at);
     if (!tracked && job.consecutive_failures === 0) continue; // only a failure makes a job tracked
     const kinds = job.jobs_info === tracked?.jobs_info ? [] : reachedBy(job, env);
     for (const kind of kinds) {
@@ -564,7 +568,7 @@ export function updateStatistics(before: JobExecutions, ran: PipelineJob[], env:
     const [kind] = kinds;
     // One alert for one trouble: while it is open, only going from failing often to failing in a row is news.
     if (kind === "recovered" || (kind && kind !== job.alert?.kind && job.alert?.kind !== "consecutive")) {
-      alerts.push({ kind, name, job, openedAt: job.alert?.at ?? at });
+      alerts.push({ kind, name, job, openedAt: job.alert?.at ?? at, latest });
       const opened = { pipeline_id: env.CI_PIPELINE_ID, at, ...job.alert };
       job = { ...job, alert: kind === "recovered" ? undefined : { ...opened, kind } };
     }
@@ -741,9 +745,9 @@ export function writeMessage(alerts: Alert[], context: Context): string {
   return [`${headline.join("; ")} in ${where}, ${pipeline}`, ...paragraphs].join("\n\n");
 }
 
-function describeAlert({ kind, name, job, openedAt }: Alert, { env, now, titles }: Context) {
+function describeAlert({ kind, name, job, openedAt, latest }: Alert, { env, now, titles }: Context) {
   const failures = idsOf(failuresIn(job));
-  const jobUrl = (id: number) => projectUrl(env, `jobs/${id}`);
+  const jobUrl = (id: number) => (id === latest?.id ? latest.web_url : undefined) ?? projectUrl(env, `jobs/${id}`);
   const linksTo = (ids: number[]) => ids.map((id) => link(jobUrl(id), `${id}`)).join(" ");
   const historyUrl = env.JOB_HISTORY_URL?.replaceAll("{job}", () => encodeURIComponent(name.toWellFormed()));
   const title = link(historyUrl ?? failures.map(jobUrl).at(-1), name);
@@ -968,7 +972,7 @@ export function formatTable({ jobs }: JobExecutions, env: Environment, routes: R
   rows.unshift(["job", "executions", "in a row", `in ${env.CUMULATIVE_LENGTH}`, "alert"]);
 
   // A name that is too long for its column moves its row: cut, it could not be searched for.
-  const nameWidth = Math.min(MAX_NAME_WIDTH, Math.max(...rows.map(([name = ""]) => widthOf(name))));
+  const nameWidth = Math.max(...rows.map(([name = ""]) => widthOf(name)).filter((width) => width <= MAX_NAME_WIDTH));
   const stripWidth = Math.max(...rows.map(([, strip = ""]) => strip.length));
   const lines = rows.map(([name = "", strip = "", inARow = "", inWindow = "", alert]) => {
     const label = name.padEnd(nameWidth + name.length - widthOf(name));

@@ -151,6 +151,14 @@ describe("writeMessage() paragraph", () => {
     );
   });
 
+  test("links the latest failure to the address that GitLab gave", () => {
+    const latest = failed("a", { id: 104, web_url: "https://gitlab.example.com/elsewhere/-/jobs/104" });
+    assert.match(
+      paragraphOf(alertOf("a", { latest })) ?? "",
+      /^🔴 <https:\/\/gitlab\.example\.com\/elsewhere\/-\/jobs\/104\|a> .* <https:\/\/gitlab\.example\.com\/elsewhere\/-\/jobs\/104\|104>$/m,
+    );
+  });
+
   test("has no links where the project's address is unknown", () => {
     assert.equal(
       write([alertOf("a")], { CI_PROJECT_URL: undefined }),
@@ -193,6 +201,14 @@ describe("writeMessage() takes names and titles for data", () => {
         return !/[<>]/.test(rest) && !/[\p{Cc}\u2028\u2029]/u.test(message.replaceAll("\n", ""));
       }),
     );
+  });
+
+  test("does not link an address that is not http", async () => {
+    const job = { ...failed("a", { id: 7 }), web_url: "javascript:alert(1)" };
+    const variables = { CONSECUTIVE_THRESHOLD: "1", CI_PROJECT_URL: undefined };
+    assert.deepEqual(await tell([job], variables), [
+      "🔴 broken: a in acme/shop main, pipeline 1005\n\n🔴 a failed 1 times in a row: 7\nsince 0ddba11",
+    ]);
   });
 });
 

@@ -36,6 +36,7 @@ export const pipelineJob = (name: string, status: string, rest: Partial<Pipeline
   name,
   status,
   allow_failure: false,
+  web_url: undefined,
   ...rest,
 });
 export const failed = (name: string, rest: Partial<PipelineJob> = {}) => pipelineJob(name, "failed", rest);
@@ -72,6 +73,7 @@ export const alertOf = (name: string, rest: Partial<Alert> = {}): Alert => ({
   name,
   job: history("·✗✗✗"),
   openedAt: AN_HOUR_AGO,
+  latest: undefined,
   ...rest,
 });
 

@@ -34,7 +34,7 @@ export function simulate(failureRate: number, { jobs = 1_000, seed = 1 } = {}) {
   for (let run = 1; run <= WARM_UP_RUNS + RUNS; run++) {
     const ran = names.map((name, i): PipelineJob => {
       const status = random() < failureRate ? "failed" : "success";
-      return { id: run * jobs + i, name, status, allow_failure: false };
+      return { id: run * jobs + i, name, status, allow_failure: false, web_url: undefined };
     });
     const env = environment({ CI_PIPELINE_ID: `${run}` });
     const { reached, alerts, ...update } = updateStatistics(document, ran, env, NOW);
