@@ -1047,7 +1047,9 @@ async function countPipeline(env: Environment, edges: Edges, dryRun: boolean): P
   const told = [...run.routes].filter(([channel]) => !lost.some((message) => message.channel === channel));
   const paragraphs = [`Pipeline ${env.CI_PIPELINE_ID} ${outcomes[outcome]}`, formatTable(document, env, new Map(told))];
   if (dryRun) {
-    const toSend = messages.map(({ channel, text }) => `Would send to ${channel ?? "all"}:\n${toPlainText(text)}`);
+    const toSend = messages.map(({ channel, text }) => {
+      return `Would send${channel ? ` to ${channel}` : ""}:\n${toPlainText(text)}`;
+    });
     paragraphs.unshift("Dry run: nothing is sent or written; the table is what would be stored", ...toSend);
   } else if (messages.length > 0) {
     paragraphs[0] += `, ${messages.length - lost.length} of ${messages.length} messages delivered`;
