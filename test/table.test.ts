@@ -15,11 +15,14 @@ const TEXTS: [text: string, cells: number][] = [
   ["テスト", 6],
   ["한국", 4],
   ["ｅ２ｅ", 6],
+  ["ユーザー「、", 12],
+  ["ｶﾅ", 2],
   ["🧪", 2],
   ["👩‍💻", 2],
+  ["🇩🇪", 2],
 ];
 
-/** Fifty-four names, of 3 to 254 cells, some of which just fit into a column of 60, and some just not. */
+/** Names of 3 to 362 cells, some of which just fit into a column of 60, and some just not. */
 const NAMES = [1, 2, 10, 20, 29, 30].flatMap((times) =>
   TEXTS.map(([text, cells], i): [name: string, cells: number] => [
     `${i} ${text.repeat(times)}`,
