@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import { describe, test } from "node:test";
 import fc from "fast-check";
 import {
@@ -6,6 +7,7 @@ import {
   checkConsistentFailures,
   type JobExecutions,
   openSender,
+  type Store,
   toPlainText,
   writeMessage,
 } from "../check-failures.ts";
@@ -289,9 +291,10 @@ describe("checkConsistentFailures() reads the titles of commits", () => {
     jobs: GitLabJob[],
     before: JobExecutions,
     variables: Variables = {},
+    { store } = memoryStore(textOf(before)),
   ) {
     gitlab.pipelines.set(1005, jobs);
-    const { edges, sent } = makeEdges({ store: memoryStore(textOf(before)).store });
+    const { edges, sent } = makeEdges({ store });
     const api = { PIPELINE_JOBS_FILE: undefined, CI_API_V4_URL: gitlab.apiUrl, CI_PROJECT_ID: "4242" };
     const run = await checkConsistentFailures(environment({ ...api, GITLAB_TOKEN: TOKEN, ...variables }), edges);
     const lines = sent.flatMap(({ text }) => text.split("\n").filter((line) => line.startsWith("since ")));
@@ -312,6 +315,23 @@ describe("checkConsistentFailures() reads the titles of commits", () => {
       'since c0ffee02 "Add a cart &amp; &lt;!here&gt;", changes since the last pass',
       'since c0ffee03 "Empty the cart", changes since the last pass',
       'since c0ffee02 "Add a cart &amp; &lt;!here&gt;", changes since the last pass',
+    ]);
+    assert.deepEqual(asked(gitlab), ["c0ffee02", "c0ffee03"]);
+  });
+
+  test("once, however often the upload is tried", async (t) => {
+    const gitlab = await startGitLab();
+    t.after(gitlab.close);
+    gitlab.titles.set("c0ffee02", "Add a cart");
+    const before = documentOf(["a", history("·✗✗")], ["b", history("··✗✗")]);
+    const { store, stored } = memoryStore(textOf(before));
+    let conflicts = 3;
+    const write: Store["write"] = async (...args) => (conflicts-- > 0 ? { conflict: true } : store.write(...args));
+    const jobs = ["a", "b"].map((name, i) => ({ id: 200 + i, name, status: "failed" }));
+    const { since } = await tellWithGitLab(gitlab, jobs, before, {}, { store: { ...store, write }, stored });
+    assert.deepEqual(since, [
+      'since c0ffee02 "Add a cart", changes since the last pass',
+      "since c0ffee03, changes since the last pass",
     ]);
     assert.deepEqual(asked(gitlab), ["c0ffee02", "c0ffee03"]);
   });

@@ -190,6 +190,7 @@ describe("retrieveJobExecutions() refuses", () => {
     ["jobs.unit tests.cumulative_failures.0", withJob({ jobs_info: undefined, cumulative_failures: [1] })],
     ["jobs.unit tests.last_run", withJob({ last_run: "yesterday" })],
     ["jobs.unit tests.last_run", withJob({ last_run: 1_763_892_000 })],
+    ["jobs.unit tests.last_run", withJob({ last_run: "2026-11-23T10:00:00+00" })],
     ["jobs.unit tests.alert", withJob({ alert: null })],
     ["jobs.unit tests.alert", withJob({ alert: "consecutive" })],
     ["jobs.unit tests.alert.at", withAlert({ at: undefined })],

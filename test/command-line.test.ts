@@ -234,6 +234,12 @@ describe("a report", { concurrency: 2 }, () => {
     });
   });
 
+  test("needs no variables but those of the document", async () => {
+    const variables = { CI_PIPELINE_ID: "", CI_COMMIT_SHA: "main", SLACK_CHANNEL: "#ci", SLACK_API_TOKEN: "" };
+    const { code, stderr } = await run(["report"], { JOB_EXECUTIONS_URL: DOCUMENT, ...variables });
+    assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
+  });
+
   test("reads only: one GET, also on another branch, and no alert that is still pending is sent", async () => {
     const { runPipeline, requests } = await startScene(cleanUp, JSON.parse(readFileSync(DOCUMENT, "utf8")));
     const { code, stdout } = await runPipeline(1005, [failed("unit tests")], ["report"], { CI_COMMIT_BRANCH: "topic" });

@@ -407,6 +407,19 @@ describe("sendNotification()", () => {
     });
   }
 
+  test("does not take a page for a webhook's answer", async (t) => {
+    const slack = await startSlack();
+    t.after(slack.close);
+    slack.faults.push({ times: 1, answer: answerWith(200, "<html>Please log in</html>") });
+    const env = environment({ ...NO_SLACK, SLACK_WEBHOOK_URL: slack.webhookUrl });
+    const { edges } = makeEdges({ send: openSender(env, () => {}) });
+
+    const [message] = await sendNotification([{ ...pendingFor("#ci"), channel: null }], edges);
+
+    assert.equal(message?.delivered, false);
+    assert.match(message?.error ?? "", /^The answer of Slack's webhook is not JSON: .*proxy/);
+  });
+
   test("says that a webhook can't be reached, but not which webhook", { timeout }, async () => {
     const slack = await startSlack();
     slack.close();

@@ -165,6 +165,8 @@ describe("updateStatistics() document", () => {
     const job = history("✗·✗·✗·✗·✗·");
     assert.equal(stripOf(updateJob(job, failed("a")).job), "·✗·✗·✗·✗·✗");
     assert.equal(stripOf(updateJob(job, failed("a"), { CUMULATIVE_LENGTH: "5" }).job), "✗·✗·✗");
+    const skipped = pipelineJob("a", "skipped");
+    assert.equal(stripOf(updateJob(job, skipped, { CUMULATIVE_LENGTH: "5" }).job), "·✗·✗·");
   });
 
   test("failures in a row count on where the window has long forgotten the first of them", () => {
