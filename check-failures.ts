@@ -597,9 +597,10 @@ function toExecution(latest: PipelineJob | undefined, env: Environment): Executi
 function addExecution(job: TrackedJob, execution: Execution | undefined, env: Environment, at: string) {
   // A job from a document of the original has no last_run yet: its time to expire begins now.
   const last_run = execution?.commit || !job.last_run ? at : job.last_run;
-  const jobs_info = [...job.jobs_info, ...(execution ? [execution] : [])].slice(-env.CUMULATIVE_LENGTH);
-  const streak = execution?.failing ? job.consecutive_failures + 1 : 0;
-  return { ...job, consecutive_failures: execution ? streak : job.consecutive_failures, jobs_info, last_run };
+  const window = execution ? [...job.jobs_info, execution] : job.jobs_info;
+  const jobs_info = window.length > env.CUMULATIVE_LENGTH ? window.slice(-env.CUMULATIVE_LENGTH) : window;
+  if (!execution) return { ...job, jobs_info, last_run };
+  return { ...job, consecutive_failures: execution.failing ? job.consecutive_failures + 1 : 0, jobs_info, last_run };
 }
 
 /** What the last execution of a job reached, the gravest first. */
