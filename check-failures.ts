@@ -31,6 +31,7 @@ const MAX_RETRY_AFTER_MS = 30_000;
 const MAX_ATTEMPTS = 3; // of one request
 const MAX_UPLOADS = 20; // of a document that other runs store at the same time
 const MAX_MESSAGE_LENGTH = 3_900;
+const MAX_PARAGRAPH_LENGTH = MAX_MESSAGE_LENGTH - 500; // what is left beside the first line
 const MAX_TABLE_ROWS = 500; // GitLab cuts a job's log at 4 MB
 const MAX_NAME_WIDTH = 60; // in the table
 
@@ -363,7 +364,7 @@ export function createInitialJobExecutions(): JobExecutions {
 export function uploadJobExecutions(document: JobExecutions, version: string | undefined, { store, signal }: Access) {
   const { jobs, pending_alerts, ...others } = document;
   const head = JSON.stringify(pending_alerts.length > 0 ? { ...others, pending_alerts } : others).slice(0, -1);
-  // Job by job: as one text, 100,000 jobs take a sixth more memory.
+  // The jobs come last, one by one: as one text, 100,000 of them take a sixth more memory.
   const parts = [Buffer.from(`${head},"jobs":{`)];
   for (const [name, job] of jobs) {
     parts.push(Buffer.from(`${parts.length > 1 ? "," : ""}${JSON.stringify(name)}:${JSON.stringify(job)}`));
@@ -710,6 +711,7 @@ const LINKS = /<([^|>]+)\|([^>]+)>/g; // what link() writes; in escaped text, no
 /** What mrkdwn shows, for where there is no Slack. */
 export const toPlainText = (mrkdwn: string) =>
   mrkdwn
+    // A URL that ends with its label, as a job's with the id, says both.
     .replace(LINKS, (_, url, label) => (url.endsWith(`/${label}`) ? url : `${label} (${url})`))
     .replaceAll("&lt;", "<")
     .replaceAll("&gt;", ">")
@@ -743,8 +745,8 @@ export function writeMessage(alerts: Alert[], context: Context): string {
   const pipeline = link(projectUrl(env, `pipelines/${env.CI_PIPELINE_ID}`), `pipeline ${env.CI_PIPELINE_ID}`);
   const paragraphs = alerts.map((alert) => {
     const paragraph = `${HEADLINES[alert.kind][0]} ${describeAlert(alert, context)}`;
-    // Without its links it fits, even if its job has a name of 255 emoji, which are 3,000 characters in a URL.
-    return paragraph.length <= MAX_MESSAGE_LENGTH - 500 ? paragraph : paragraph.replace(LINKS, "$2");
+    // A name of 255 emoji has 3,000 characters in a URL: better without links than cut by Slack.
+    return paragraph.length <= MAX_PARAGRAPH_LENGTH ? paragraph : paragraph.replace(LINKS, "$2");
   });
   return [`${headline.join("; ")} in ${where}, ${pipeline}`, ...paragraphs].join("\n\n");
 }
