@@ -531,7 +531,8 @@ function askGitLab(env: Environment, path: string, signal: AbortSignal) {
 
 // --- The statistics: pure; how each job did, and what that means for its alert. A threshold is reached when equalled.
 
-type Kind = "consecutive" | "cumulative" | "recovered";
+const KINDS = ["consecutive", "cumulative", "recovered"] as const; // the gravest first
+type Kind = (typeof KINDS)[number];
 
 /** The jobs that reached a threshold, each with the ids of all failing executions in its window, and the recovered. */
 type Reached = { consecutive: Map<string, number[]>; cumulative: Map<string, number[]>; recovered: string[] };
@@ -544,8 +545,9 @@ type Update = { document: JobExecutions; reached: Reached; alerts: Alert[] };
 
 /**
  * Adds the outcome of a pipeline to the histories; of a job that was retried, the latest attempt counts.
- * Returns a new document, without the jobs that say no more than absent ones, and the alerts to send: one when a
- * threshold opens the alert of a job, one if that goes from failing often to failing in a row, one when it recovered.
+ * Returns a new document, without the jobs that say no more than absent ones, and the alerts to send, the gravest first:
+ * one when a threshold opens the alert of a job, one if that goes from failing often to failing in a row, one when it
+ * recovered.
  */
 export function updateStatistics(before: JobExecutions, ran: PipelineJob[], env: Environment, now: Date): Update {
   const reached = noneReached();
@@ -576,6 +578,7 @@ export function updateStatistics(before: JobExecutions, ran: PipelineJob[], env:
     const isClean = job.jobs_info.length >= env.CUMULATIVE_LENGTH && failuresIn(job).length === 0;
     if (!isStale && (job.alert || !isClean)) jobs.set(name, job);
   }
+  alerts.sort((a, b) => KINDS.indexOf(a.kind) - KINDS.indexOf(b.kind));
   return { document: { ...before, pipeline_id: env.CI_PIPELINE_ID, jobs }, reached, alerts };
 }
 
@@ -688,7 +691,7 @@ type Context = { env: Environment; now: Date; titles: Map<string, string> };
 
 // Circles in red, orange and green, and below a cross, a dot and an arrow: escaped, as a file that is all ASCII takes a
 // twentieth off a whole run under Node 24.
-/** What an alert of a kind begins with, the gravest first. */
+/** What an alert of a kind begins with. */
 const HEADLINES: Record<Kind, [sign: string, label: string]> = {
   consecutive: ["\u{1f534}", "broken"],
   cumulative: ["\u{1f7e0}", "failing often"],
@@ -735,7 +738,8 @@ async function writeMessages(routes: Routes, titles: Map<string, string>, env: E
 /** One message: a first line that says it all on a phone, then a paragraph for each job. */
 export function writeMessage(alerts: Alert[], context: Context): string {
   const { env } = context;
-  const headline = Object.entries(HEADLINES).flatMap(([kind, [sign, label]]) => {
+  const headline = KINDS.flatMap((kind) => {
+    const [sign, label] = HEADLINES[kind];
     const names = alerts.filter((alert) => alert.kind === kind).map((alert) => alert.name);
     const list = escapeText(names.join(", "));
     const what = list.length <= 100 ? list : formatCount(names.length, "job");

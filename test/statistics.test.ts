@@ -135,6 +135,21 @@ describe("updateStatistics() alerts", () => {
   test("a job without an open alert never recovers", () => {
     assert.deepEqual(updateJob(history("✗✗··"), passed("a")).kinds, []);
   });
+
+  test("the gravest come first, and those of a kind as the document has them", () => {
+    const recovers = history("✗✗✗··", { alert: openAlert("consecutive") });
+    const before = documentOf(
+      ["recovers", recovers],
+      ["often", history("✗·✗·✗·✗·")],
+      ["breaks", history("·✗✗")],
+      ["breaks too", history("·✗✗")],
+    );
+    const { alerts } = update(before, [passed("recovers"), failed("often"), failed("breaks too"), failed("breaks")]);
+    assert.deepEqual(
+      alerts.map(({ name }) => name),
+      ["breaks", "breaks too", "often", "recovers"],
+    );
+  });
 });
 
 describe("updateStatistics() document", () => {
