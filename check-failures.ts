@@ -180,10 +180,10 @@ const oneOf = <T extends string>(...options: [usual: T, ...T[]]) =>
   v.optional(v.picklist(options, options.join(" or ")), options[0]);
 const httpUrl = (example: string) => {
   const expected = `an http or https URL without a password, e.g. ${example}`;
-  const url = v.pipe(matching(/^https?:\/\/[^\s/@]+([/?#]\S*)?$/, expected), v.url(expected));
   return v.pipe(
-    url,
-    v.transform((text) => text.replace(/\/+$/, "")),
+    matching(/^https?:\/\/[^\s/@]+([/?#]\S*)?$/, expected),
+    v.url(expected),
+    v.transform((url) => url.replace(/\/+$/, "")),
   );
 };
 
@@ -412,7 +412,7 @@ function s3Store(env: Environment, Bucket: string, Key: string): Store {
     const reason = signal.aborted ? "no complete answer in time" : message.replace(/\.?(\n.*)?$/s, "");
     return failure(`Cannot ${what} ${source}: S3${status ? ` answered ${status} ${name}` : ""}: ${reason}`, error);
   };
-  let refused: string | undefined | null = null; // the version that the store said is not what it holds
+  let refused: string | undefined | null = null; // the version that the store said it does not hold; null: none
 
   return {
     source,
@@ -873,12 +873,12 @@ export function openSender(env: Environment, print: (text: string) => void): Edg
   const peer = webhook ? "Slack's webhook" : `Slack at ${new URL(api).host}`;
   const url = webhook ?? `${api}/chat.postMessage`;
   const headers = token ? { authorization: `Bearer ${token}` } : {};
+  const Answer = v.object({ ok: v.boolean(), error: v.optional(v.string(), "no reason") });
   return async ({ channel, text }, signal) => {
     const to = webhook ? undefined : (channel ?? env.SLACK_CHANNEL);
     const json = { channel: to, text, unfurl_links: false, unfurl_media: false };
     const { body } = await request(peer, url, { headers, json, signal });
     if (webhook && !body.startsWith("<")) return; // a page is that of a proxy
-    const Answer = v.object({ ok: v.boolean(), error: v.optional(v.string(), "no reason") });
     const { ok, error } = parseJson(Answer, body, `The answer of ${peer}`);
     if (!ok) throw failure(`${peer} answered ${error}`);
   };
@@ -892,22 +892,22 @@ export function countAlerts(alerts: Alert[], owners: Owners, env: Environment, n
     return teams.length > 0 ? teams : [""];
   };
   return ["consecutive", "cumulative"].flatMap((kind) => {
-    const told = alerts.filter((alert) => alert.kind === kind);
-    return [...new Set(told.flatMap(teamsOf))].map((team) => ({
+    const teams = alerts.filter((alert) => alert.kind === kind).flatMap(teamsOf);
+    return [...new Set(teams)].map((team) => ({
       metric: `datadog.ci.failed_job_alerts.${kind}`,
       type: 1, // count
       tags: [`repository:${projectName(env)}`, ...(team ? [`team:${team}`] : [])],
-      points: [{ timestamp, value: told.filter((alert) => teamsOf(alert).includes(team)).length }],
+      points: [{ timestamp, value: teams.filter((other) => other === team).length }],
     }));
   });
 }
 
 /** Counts the alerts; resolves to what kept it from that, which stops no alert. */
 async function sendMetrics(alerts: Alert[], owners: Owners, env: Environment, { now, signal }: Edges) {
-  const series = countAlerts(alerts, owners, env, now);
-  if (!env.DD_API_KEY || series.length === 0) return [];
+  const series = env.DD_API_KEY ? countAlerts(alerts, owners, env, now) : [];
+  if (series.length === 0) return [];
   const host = `api.${env.DD_SITE}`;
-  const what = { headers: { "dd-api-key": env.DD_API_KEY }, json: { series }, signal };
+  const what = { headers: { "dd-api-key": env.DD_API_KEY }, json: { series }, success: 202, signal };
   const answer = request(`Datadog at ${host}`, `https://${host}/api/v2/series`, what);
   return answer.then(
     () => [],
@@ -917,15 +917,15 @@ async function sendMetrics(alerts: Alert[], owners: Owners, env: Environment, { 
 
 // --- The requests: how GitLab, Slack and Datadog are asked. S3 has its SDK.
 
-/** `json` is posted, if there is any. */
-type Request = { headers: Variables; json?: object; signal: AbortSignal };
+/** `json` is posted, if there is any; `success` is the status that says so, 200 unless given. */
+type Request = { headers: Variables; json?: object; success?: number; signal: AbortSignal };
 
 /**
  * One HTTP request, tried again where the network, the peer's load or an error of its own failed it. Throws where it
  * is refused: an error that names the peer, and never the URL, which may be a secret.
  */
 async function request(peer: string, url: string, what: Request) {
-  const { signal } = what;
+  const { success = 200, signal } = what;
   let reason = "did not answer";
   for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt++) {
     let waitMs = 500 * 2 ** attempt * Math.random();
@@ -937,7 +937,7 @@ async function request(peer: string, url: string, what: Request) {
       const why = /^\w{1,40}$|(?<="error":\s*")rate_?limited/.exec(body); // what Slack says: more may repeat a secret
       reason = `answered ${status} ${why ?? ""}`.trimEnd();
       const isBusy = status === 429 || status >= 500 || why?.[0].startsWith("rate");
-      if (!isBusy && status < 300) return answer;
+      if (!isBusy && status === success) return answer;
       if (!isBusy) throw failure(`${peer} ${reason}`);
       waitMs = Math.min(Number(headers["retry-after"]) * 1_000 || waitMs, MAX_RETRY_AFTER_MS);
     }
@@ -978,19 +978,22 @@ export function formatTable({ jobs }: JobExecutions, env: Environment, routes: R
     .map(([name, job]) => ({ name, job, streak: job.consecutive_failures, failures: failuresIn(job).length }))
     .sort((a, b) => b.streak - a.streak || b.failures - a.failures || (a.name < b.name ? -1 : 1))
     .slice(0, MAX_TABLE_ROWS);
-  const rows = worst.map(({ name, job, streak, failures }) => [
-    toOneLine(name),
-    job.jobs_info.map(({ failing }) => (failing ? CROSS : DOT)).join(""),
-    `${streak}/${env.CONSECUTIVE_THRESHOLD}`,
-    `${failures}/${env.CUMULATIVE_THRESHOLD}`,
-    describeAlertState(name, job, routes),
-  ]);
+  type Row = [name: string, strip: string, inARow: string, inWindow: string, alert: string];
+  const rows = worst.map(
+    ({ name, job, streak, failures }): Row => [
+      toOneLine(name),
+      job.jobs_info.map(({ failing }) => (failing ? CROSS : DOT)).join(""),
+      `${streak}/${env.CONSECUTIVE_THRESHOLD}`,
+      `${failures}/${env.CUMULATIVE_THRESHOLD}`,
+      describeAlertState(name, job, routes),
+    ],
+  );
   rows.unshift(["job", "executions", "in a row", `in ${env.CUMULATIVE_LENGTH}`, "alert"]);
 
   // A name that is too long for its column moves its row: cut, it could not be searched for.
-  const nameWidth = Math.max(...rows.map(([name = ""]) => widthOf(name)).filter((width) => width <= MAX_NAME_WIDTH));
-  const stripWidth = Math.max(...rows.map(([, strip = ""]) => strip.length));
-  const lines = rows.map(([name = "", strip = "", inARow = "", inWindow = "", alert]) => {
+  const nameWidth = Math.max(...rows.map(([name]) => widthOf(name)).filter((width) => width <= MAX_NAME_WIDTH));
+  const stripWidth = Math.max(...rows.map(([, strip]) => strip.length));
+  const lines = rows.map(([name, strip, inARow, inWindow, alert]) => {
     const label = name.padEnd(nameWidth + name.length - widthOf(name));
     const cells = [label, strip.padStart(stripWidth), inARow.padStart(8), inWindow.padStart(6), alert];
     return cells.join("  ").trimEnd();
@@ -1030,8 +1033,12 @@ const ARGUMENTS = ["report", "--dry-run", "--json", "--help", "-h"];
 
 /** A report neither counts nor sends: what it does not use may be missing or wrong. */
 const REPORT_VARIABLES = {
-  ...{ CI_PIPELINE_ID: "1", CI_COMMIT_SHA: "0000000", PIPELINE_JOBS_FILE: "none" },
-  ...{ SLACK_API_TOKEN: "", SLACK_CHANNEL: "", SLACK_WEBHOOK_URL: "" },
+  CI_PIPELINE_ID: "1",
+  CI_COMMIT_SHA: "0000000",
+  PIPELINE_JOBS_FILE: "none",
+  SLACK_API_TOKEN: "",
+  SLACK_CHANNEL: "",
+  SLACK_WEBHOOK_URL: "",
 };
 
 /** What a command says, to people and to programs. */

@@ -78,6 +78,12 @@ describe("the metrics of Datadog", () => {
     assert.equal(sent.length, 2);
   });
 
+  test("that anything but a 202 answers, as a proxy may, are a warning", async () => {
+    status = 200;
+    const { run } = await runWithAlerts({ DD_API_KEY: "0123456789abcdef" });
+    assert.match(run.warnings[1] ?? "", /metrics.* Datadog at api\.datadoghq\.com answered 200; check DD_API_KEY/);
+  });
+
   test("are sent only where there is a key", async () => {
     await runWithAlerts({});
     assert.equal(asked.length, 0);
