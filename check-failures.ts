@@ -13,7 +13,7 @@
  */
 import { setMaxListeners } from "node:events";
 import { createReadStream, existsSync, realpathSync } from "node:fs";
-import { rename, rm, writeFile } from "node:fs/promises";
+import { rename, writeFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { GetObjectCommand, PutObjectCommand, S3Client, type S3ServiceException } from "@aws-sdk/client-s3";
@@ -31,9 +31,8 @@ const MAX_RETRY_AFTER_MS = 30_000;
 const MAX_ATTEMPTS = 3; // of one request
 const MAX_UPLOADS = 20; // of a document that other runs store at the same time
 const MAX_MESSAGE_LENGTH = 3_900;
-const MAX_PARAGRAPH_LENGTH = MAX_MESSAGE_LENGTH - 500; // what is left beside the first line
 const MAX_TABLE_ROWS = 500; // GitLab cuts a job's log at 4 MB
-const MAX_NAME_WIDTH = 60; // in the table
+const MAX_NAME_WIDTH = 60; // in the table; a longer name moves its row, as it could not be searched for if it were cut
 
 // --- The errors: what failed, why, and what to do about it.
 
@@ -45,18 +44,20 @@ const HINTS: [message: RegExp, hint: string][] = [
   ],
   [/: S3: Region|PermanentRedirect|AuthorizationHeaderMalformed/, "set AWS_REGION to the region of the bucket"],
   [/: S3 answered 501/, "if it lacks conditional writes, set S3_CONDITIONAL_WRITES=off; if encryption, S3_SSE=none"],
-  [/: S3 answered (429|5)/, "try again later"],
   [/: S3 answered 403 .*Skewed/, "set the clock of this machine"],
   [/: S3 answered 403/, "allow s3:GetObject, s3:PutObject and s3:ListBucket (without it, a missing object is a 403)"],
   [/: S3 answered 400 .*(encrypt|InvalidArgument|InvalidRequest)/i, "set S3_SSE=none if the store lacks encryption"],
   [/: S3: The encoded data/, "the document is not UTF-8: restore an earlier version of it"],
+  [
+    /: S3 answered (429|5)|( \d+ times|time of this run is up)$/,
+    "try again later, or check its address and the network",
+  ],
   [/: S3/, "check AWS_ENDPOINT_URL_S3, the network, and whether a proxy answered instead"],
-  [/ \d+ times$/, "try again later, or check its address and the network"],
   [/^(GitLab's|The answer).* is not (JSON|valid)/, "check its address, and whether a proxy answered instead"],
   [/ is not (JSON|valid)/, "mend it, or restore an earlier version of it"],
   [
     /^GitLab.* answered 40[13]( \w+)?$/,
-    "set GITLAB_TOKEN to a token with read_api (CI_JOB_TOKEN may do from GitLab 18 on)",
+    "set GITLAB_TOKEN to one with read_api (CI_JOB_TOKEN may do from GitLab 18 on)",
   ],
   [/^GitLab.* answered/, "check CI_API_V4_URL, CI_PROJECT_ID, CI_PIPELINE_ID, and what the token can see"],
   [/^Slack's webhook answered/, "check SLACK_WEBHOOK_URL"],
@@ -76,7 +77,7 @@ function failure(message: string, cause?: unknown) {
   return new Error(hint ? `${message}; ${hint}` : message, { cause });
 }
 
-// --- The document: what is stored between two pipelines. Format and names are those of DataDog's job_executions.v2.json.
+// --- The document: what is stored between two pipelines, in the format of DataDog's job_executions.v2.json.
 
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === "object" && value !== null && !Array.isArray(value);
@@ -121,7 +122,7 @@ const TrackedJob = v.pipe(
 /** The history of a job: its window, oldest execution first, and its alert while that is open. */
 export type TrackedJob = v.InferOutput<typeof TrackedJob>;
 
-const PendingAlert = v.object({ channel: v.nullable(v.string()), text: v.string(), claimed_at: Timestamp });
+const PendingAlert = v.looseObject({ channel: v.nullable(v.string()), text: v.string(), claimed_at: Timestamp });
 /** A message that is ready to be sent; the run that claimed it last is sending it. */
 export type PendingAlert = v.InferOutput<typeof PendingAlert>;
 
@@ -166,8 +167,8 @@ const readFile = (path: string) =>
 
 // --- The environment: each variable, what it must look like, its default. README.md says what they mean.
 
-/** The names of variables whose values are never printed. */
-const SECRETS = /_TOKEN$|_API_KEY$|_SECRET_ACCESS_KEY$|_WEBHOOK_URL$/;
+/** The variables whose values are never printed: those that this script or the AWS SDK uses. */
+const SECRETS = /^((GITLAB|CI_JOB|SLACK_API|AWS_\w+)_TOKEN|AWS_SECRET_ACCESS_KEY|SLACK_WEBHOOK_URL|DD_API_KEY)$/;
 
 const word = (expected: string) => v.optional(matching(/^\S+$/, expected));
 const anything = v.optional(v.string());
@@ -266,7 +267,7 @@ export function parseEnvironment(variables: Variables): Environment {
 
 // --- The story: what a run does, step by step.
 
-/** What a run talks to. `now` is the time of the whole run; `signal` ends every request when that has taken too long. */
+/** What a run talks to. `now` is the time of the whole run; `signal` ends every request when that takes too long. */
 export type Edges = {
   store: Store;
   send: (alert: PendingAlert, signal: AbortSignal) => Promise<void>;
@@ -298,10 +299,10 @@ export async function checkConsistentFailures(env: Environment, edges: Edges, dr
   const failed = listPipelineJobs(env, "failed", edges.signal); // GitLab answers while the store does
   failed.catch(() => {}); // thrown where it is awaited, which a run that is out of order never does
 
-  const run = await untilStored<Run>(edges, async (unconfirmed) => {
+  const run = await untilStored<Run>(edges, async (last) => {
     const stored = await retrieveJobExecutions(edges);
     const before = stored?.document ?? createInitialJobExecutions();
-    if (unconfirmed && wasStored(unconfirmed, before)) return [unconfirmed];
+    if (last && wasStored(last, before)) return [last[0]];
     if (before.pipeline_id > env.CI_PIPELINE_ID) return [bypass(before, "out-of-order")];
 
     let run = bypass(before, "already-counted");
@@ -328,26 +329,38 @@ function bypass(before: JobExecutions, outcome: Run["outcome"]): Run {
   return { outcome, before, document: before, ...nothing };
 }
 
-/**
- * Repeats an attempt to read, change and upload the document until no other run stored it in between. The attempt is
- * given its previous result where the store may have taken that in spite of the conflict that it answered.
- */
-async function untilStored<T>({ store, pause }: Edges, attempt: (unconfirmed?: T) => Promise<[T, Upload?]>) {
-  let unconfirmed: T | undefined;
+/** What an attempt to change the document came to, and what the store answered if that was uploaded. */
+type Attempt<T> = [result: T, upload?: Upload];
+
+/** Repeats an attempt, which is given the last one, until no other run stored the document in between. */
+async function untilStored<T>({ store, pause }: Edges, attempt: (last?: Attempt<T>) => Promise<Attempt<T>>) {
+  let last: Attempt<T> | undefined;
   for (let tries = 1; tries <= MAX_UPLOADS; tries++) {
-    const [result, upload] = await attempt(unconfirmed);
+    last = await attempt(last);
+    const [result, upload] = last;
     if (!upload?.conflict) return result;
-    unconfirmed = upload.mayBeOwn ? result : undefined;
     await pause(Math.random() * Math.min(100 * 2 ** tries, 2_000));
   }
   throw new Error(`Cannot upload job executions to ${store.source}: other runs always did it first; retry this job`);
 }
 
-/** Whether `document` holds what `run` uploaded: its alerts, which others leave there, or without any its pipeline. */
-const wasStored = ({ messages: [message], document: uploaded }: Run, document: JobExecutions) =>
+/**
+ * Whether the store took an upload that it answered with a conflict, as when the SDK repeats one whose answer was lost:
+ * `document` then holds its alerts, which others leave there, or, without any, its pipeline.
+ */
+const wasStored = (
+  [
+    {
+      messages: [message],
+      document: uploaded,
+    },
+    upload,
+  ]: Attempt<Run>,
+  document: JobExecutions,
+) =>
   message
     ? document.pending_alerts.some((alert) => alert.claimed_at === message.claimed_at)
-    : document.pipeline_id === uploaded.pipeline_id;
+    : upload?.repeated && document.pipeline_id === uploaded.pipeline_id;
 
 /** Reads the stored document; undefined where there is none. Throws where it can't be read or is not valid. */
 export async function retrieveJobExecutions({ store, signal }: Access) {
@@ -372,11 +385,12 @@ export function uploadJobExecutions(document: JobExecutions, version: string | u
   return store.write(Buffer.concat([...parts, Buffer.from("}}")]), version, signal);
 }
 
-// --- The store: an object in S3, or a local file. An upload names the version that was read, so that none is overwritten.
+// --- The store: an object in S3, or a local file. An upload replaces only the version that was read.
 
-type Upload = { conflict: boolean; mayBeOwn?: boolean };
+/** `repeated`: the SDK had sent it before, so that the conflict may be with itself. */
+type Upload = { conflict: boolean; repeated?: boolean };
 
-/** Where the document is stored: `read` resolves to undefined where there is none yet, `write` replaces `version` only. */
+/** Where the document is stored: `read` resolves to undefined where there is none, `write` replaces `version` only. */
 export type Store = {
   source: string;
   read: (signal: AbortSignal) => Promise<{ text: string; version: string } | undefined>;
@@ -390,6 +404,8 @@ export function openStore(env: Environment): Store {
   return bucket && key ? s3Store(env, bucket, key) : fileStore(/^file:/i.test(url) ? fileURLToPath(url) : url);
 }
 
+const NO_ETAG = "an answer without an ETag, as a proxy would give it";
+
 function s3Store(env: Environment, Bucket: string, Key: string): Store {
   const endpoint = env.AWS_ENDPOINT_URL_S3 ?? env.AWS_ENDPOINT_URL;
   const source = endpoint ? `${env.JOB_EXECUTIONS_URL} at ${new URL(endpoint).host}` : env.JOB_EXECUTIONS_URL;
@@ -402,7 +418,7 @@ function s3Store(env: Environment, Bucket: string, Key: string): Store {
       requestTimeout: REQUEST_TIMEOUT_MS,
       throwOnRequestTimeout: true,
       socketTimeout: REQUEST_TIMEOUT_MS,
-      // A connection each: on a reused one Deno sends a PUT again by itself, and an echo could not be told from a conflict.
+      // A connection each: on a reused one Deno sends a PUT again by itself, uncounted in `attempts`.
       httpAgent: { keepAlive: false },
       httpsAgent: { keepAlive: false },
     },
@@ -419,7 +435,8 @@ function s3Store(env: Environment, Bucket: string, Key: string): Store {
     async read(abortSignal) {
       let found: { text: string; version: string } | undefined;
       try {
-        const { Body, ETag = "" } = await client.send(new GetObjectCommand({ Bucket, Key }), { abortSignal });
+        const { Body, ETag } = await client.send(new GetObjectCommand({ Bucket, Key }), { abortSignal });
+        if (!ETag) throw new Error(NO_ETAG);
         found = { text: await readUtf8(Body as AsyncIterable<Uint8Array>), version: ETag };
       } catch (error) {
         // By its name, as there may be two copies of the SDK.
@@ -445,39 +462,31 @@ function s3Store(env: Environment, Bucket: string, Key: string): Store {
       });
       try {
         const { ETag } = await client.send(command, { abortSignal });
-        if (!ETag) throw new Error("an answer without an ETag, as a proxy would give it");
+        if (!ETag) throw new Error(NO_ETAG);
         return { conflict: false };
       } catch (error) {
         const { name, $metadata: { httpStatusCode: status, attempts = 1 } = {} } = error as S3ServiceException;
         const isConflict = status === 412 || status === 409 || name === "NoSuchKey";
         if (!isConflict) throw explain("upload job executions to", error, abortSignal);
         refused = status === 412 ? version : null;
-        return { conflict: true, mayBeOwn: attempts > 1 };
+        return { conflict: true, repeated: attempts > 1 };
       }
     },
   };
 }
 
 function fileStore(path: string): Store {
-  const read = async () => {
-    if (!existsSync(path)) return undefined;
-    const text = await readFile(path);
-    return { text, version: text };
-  };
+  const file = existsSync(path) ? realpathSync(path) : path; // a link stays one
   return {
     source: path,
-    read,
-    async write(body, version) {
-      if ((await read())?.version !== version) return { conflict: true };
-      const temporary = `${path}.${crypto.randomUUID()}.tmp`;
+    read: async () => (existsSync(file) ? { text: await readFile(file), version: "" } : undefined),
+    async write(body) {
       try {
-        await writeFile(temporary, body);
-        await rename(temporary, path); // whole or not at all
+        await writeFile(`${file}.tmp`, body);
+        await rename(`${file}.tmp`, file); // whole or not at all
         return { conflict: false };
       } catch (error) {
         throw failure(`Cannot write ${path}: ${(error as Error).message}`, error);
-      } finally {
-        await rm(temporary, { force: true });
       }
     },
   };
@@ -545,7 +554,7 @@ type Update = { document: JobExecutions; reached: Reached; alerts: Alert[] };
 
 /**
  * Adds the outcome of a pipeline to the histories; of a job that was retried, the latest attempt counts.
- * Returns a new document, without the jobs that say no more than absent ones, and the alerts to send, the gravest first:
+ * Returns a new document, without the jobs that say no more than absent ones, and the alerts to send, gravest first:
  * one when a threshold opens the alert of a job, one if that goes from failing often to failing in a row, one when it
  * recovered.
  */
@@ -661,28 +670,22 @@ function toRegExp(pattern: string) {
 }
 
 /** The owners of a job: those of the last line that matches its name. */
-const ownersOf = (name: string, { rules }: Owners) => rules.findLast(({ pattern }) => pattern.test(name))?.owners ?? [];
+const ownersOf = (name: string, { rules }: Owners) => rules.findLast(({ pattern }) => pattern.test(name))?.owners;
 
-/** Finds the channels of each alert. An owner without a channel is a warning: the first channel has its alert anyway. */
+/** Finds the channels of each alert. An owner without one is a warning: the first channel has the alert anyway. */
 export function routeAlerts(alerts: Alert[], owners: Owners, env: Environment): { routes: Routes; warnings: string[] } {
   const routes: Routes = new Map(alerts.length > 0 ? [[env.SLACK_CHANNEL ?? null, alerts]] : []);
-  const unrouted = new Map<string, string[]>();
+  const unrouted = new Set<string>();
   const bare = (channel: string | null) => channel?.replace(/^#/, "").toLowerCase();
   for (const alert of env.SLACK_CHANNEL ? alerts : []) {
-    for (const owner of ownersOf(alert.name, owners)) {
+    for (const owner of ownersOf(alert.name, owners) ?? []) {
       const channel = owner.startsWith("#") ? owner : owners.channels.get(owner.toLowerCase());
-      if (!channel) {
-        unrouted.set(owner, [...(unrouted.get(owner) ?? []), alert.name]);
-        continue;
-      }
-      const known = [...routes.keys()].find((other) => bare(other) === bare(channel)) ?? channel;
-      routes.set(known, [...new Set(routes.get(known)).add(alert)]);
+      const known = [...routes.keys()].find((other) => bare(other) === bare(channel ?? "")) ?? channel;
+      if (known) routes.set(known, [...new Set(routes.get(known)).add(alert)]);
+      else unrouted.add(owner);
     }
   }
-  const warnings = [...unrouted].map(
-    ([owner, names]) => `${owner} has no channel in OWNER_CHANNELS_FILE and was not told of: ${names.join(", ")}`,
-  );
-  return { routes, warnings };
+  return { routes, warnings: [...unrouted].map((owner) => `${owner} has no channel in OWNER_CHANNELS_FILE`) };
 }
 
 // --- The messages: pure but for the titles of commits; Slack's mrkdwn, in which names and titles are data.
@@ -709,13 +712,11 @@ function link(url: string | undefined, label: string) {
   return `<${escapeText(url.replace(/[\s<>|]/g, encodeURIComponent))}|${escapeText(label).replaceAll("|", "/")}>`;
 }
 
-const LINKS = /<([^|>]+)\|([^>]+)>/g; // what link() writes; in escaped text, nothing else looks so
-
 /** What mrkdwn shows, for where there is no Slack. */
 export const toPlainText = (mrkdwn: string) =>
   mrkdwn
-    // A URL that ends with its label, as a job's with the id, says both.
-    .replace(LINKS, (_, url, label) => (url.endsWith(`/${label}`) ? url : `${label} (${url})`))
+    // What link() writes. A URL that ends with its label, as a job's with the id, says both.
+    .replace(/<([^|>]+)\|([^>]+)>/g, (_, url, label) => (url.endsWith(`/${label}`) ? url : `${label} (${url})`))
     .replaceAll("&lt;", "<")
     .replaceAll("&gt;", ">")
     .replaceAll("&amp;", "&");
@@ -747,11 +748,7 @@ export function writeMessage(alerts: Alert[], context: Context): string {
   });
   const where = escapeText(`${projectName(env)} ${env.CI_COMMIT_BRANCH ?? env.CI_COMMIT_SHA.slice(0, 8)}`);
   const pipeline = link(projectUrl(env, `pipelines/${env.CI_PIPELINE_ID}`), `pipeline ${env.CI_PIPELINE_ID}`);
-  const paragraphs = alerts.map((alert) => {
-    const paragraph = `${HEADLINES[alert.kind][0]} ${describeAlert(alert, context)}`;
-    // A name of 255 emoji has 3,000 characters in a URL: better without links than cut by Slack.
-    return paragraph.length <= MAX_PARAGRAPH_LENGTH ? paragraph : paragraph.replace(LINKS, "$2");
-  });
+  const paragraphs = alerts.map((alert) => `${HEADLINES[alert.kind][0]} ${describeAlert(alert, context)}`);
   return [`${headline.join("; ")} in ${where}, ${pipeline}`, ...paragraphs].join("\n\n");
 }
 
@@ -763,18 +760,20 @@ function describeAlert({ kind, name, job, openedAt, latest }: Alert, { env, now,
   const title = link(historyUrl ?? failures.map(jobUrl).at(-1), name);
   if (kind === "recovered") {
     const open = formatDuration(now.getTime() - Date.parse(openedAt));
-    return `${title} recovered: passed ${lastThat(job, false).length} times in a row, its alert was open for ${open}`;
+    const passed = formatCount(lastThat(job, false).length, "time");
+    return `${title} recovered: passed ${passed} in a row, its alert was open for ${open}`;
   }
   if (kind === "cumulative") {
-    return `${title} failed ${failures.length} times in the last ${env.CUMULATIVE_LENGTH} executions: ${linksTo(failures)}`;
+    const failed = formatCount(failuresIn(job).length, "time");
+    return `${title} failed ${failed} in the last ${env.CUMULATIVE_LENGTH} executions: ${linksTo(failures)}`;
   }
   const streak = lastThat(job, true);
-  const failed = `${title} failed ${job.consecutive_failures} times in a row: ${linksTo(idsOf(streak))}`;
+  const failed = `${title} failed ${formatCount(job.consecutive_failures, "time")} in a row: ${linksTo(idsOf(streak))}`;
   const first = originOf(job);
   if (!first) return failed;
   const since = link(projectUrl(env, `commit/${first}`), first.slice(0, 8));
   const subject = titles.get(first);
-  const lastPass = job.jobs_info.at(-streak.length - 1)?.commit;
+  const lastPass = job.jobs_info.findLast(({ failing, commit }) => !failing && commit)?.commit;
   const compareUrl = lastPass && lastPass !== first && projectUrl(env, `compare/${lastPass}...${first}`);
   const changes = compareUrl ? `, ${link(compareUrl, "changes since the last pass")}` : "";
   return `${failed}\nsince ${since}${subject ? ` "${escapeText(subject)}"` : ""}${changes}`;
@@ -797,7 +796,7 @@ function formatDuration(ms: number) {
   return formatCount(Math.max(0, Math.round(ms / 60_000)), "minute"); // whatever the clocks of two machines say
 }
 
-/** Adds the titles of the commits that streaks began with. One that can't be read in time stays empty: it is for the looks. */
+/** Adds the titles of the commits that streaks began with; "" where that can't be read in time: it is for the looks. */
 async function readTitles(alerts: Alert[], titles: Map<string, string>, env: Environment, signal: AbortSignal) {
   if (!env.CI_API_V4_URL || !(env.GITLAB_TOKEN || env.CI_JOB_TOKEN)) return;
   const commits = alerts.flatMap(({ kind, job }) => (kind === "consecutive" && originOf(job)) || []);
@@ -818,7 +817,7 @@ export type Message = PendingAlert & { delivered?: boolean; error?: string };
 const claimEnd = ({ claimed_at }: PendingAlert) => Date.parse(claimed_at) + CLAIM_MS;
 
 /** Records the messages of this run as pending, with those that an earlier one claimed long ago and did not deliver. */
-function claimAlerts(document: JobExecutions, texts: Omit<PendingAlert, "claimed_at">[], now: Date) {
+function claimAlerts(document: JobExecutions, texts: Pick<PendingAlert, "channel" | "text">[], now: Date) {
   // A run's own, by its digits below a millisecond: what it claimed can't be taken for another's.
   const claimed_at = now.toISOString().replace("Z", `${Math.random().toFixed(6).slice(2)}Z`);
   const isLeft = (alert: PendingAlert) => claimEnd(alert) < now.getTime();
@@ -867,9 +866,9 @@ function describeUndelivered(messages: Message[]) {
 }
 
 /** How alerts are delivered: through a webhook, Slack's API, or `print` where neither is configured. */
-export function openSender(env: Environment, print: (text: string) => void): Edges["send"] {
+export function openSender(env: Environment, print: (text: string) => unknown): Edges["send"] {
   const { SLACK_WEBHOOK_URL: webhook, SLACK_API_TOKEN: token, SLACK_API_URL: api } = env;
-  if (!webhook && !token) return async ({ text }) => print(`${toPlainText(text)}\n`);
+  if (!webhook && !token) return async ({ text }) => void (await print(`${toPlainText(text)}\n`));
   const peer = webhook ? "Slack's webhook" : `Slack at ${new URL(api).host}`;
   const url = webhook ?? `${api}/chat.postMessage`;
   const headers = token ? { authorization: `Bearer ${token}` } : {};
@@ -887,12 +886,9 @@ export function openSender(env: Environment, print: (text: string) => void): Edg
 /** The alerts of a run as Datadog series: the number of jobs by kind and, where they have one, by owner. */
 export function countAlerts(alerts: Alert[], owners: Owners, env: Environment, now: Date) {
   const timestamp = Math.floor(now.getTime() / 1_000);
-  const teamsOf = ({ name }: Alert) => {
-    const teams = ownersOf(name, owners);
-    return teams.length > 0 ? teams : [""];
-  };
   return ["consecutive", "cumulative"].flatMap((kind) => {
-    const teams = alerts.filter((alert) => alert.kind === kind).flatMap(teamsOf);
+    const ofKind = alerts.filter((alert) => alert.kind === kind);
+    const teams = ofKind.flatMap(({ name }) => ownersOf(name, owners) ?? "");
     return [...new Set(teams)].map((team) => ({
       metric: `datadog.ci.failed_job_alerts.${kind}`,
       type: 1, // count
@@ -990,13 +986,11 @@ export function formatTable({ jobs }: JobExecutions, env: Environment, routes: R
   );
   rows.unshift(["job", "executions", "in a row", `in ${env.CUMULATIVE_LENGTH}`, "alert"]);
 
-  // A name that is too long for its column moves its row: cut, it could not be searched for.
-  const nameWidth = Math.max(...rows.map(([name]) => widthOf(name)).filter((width) => width <= MAX_NAME_WIDTH));
+  const nameWidth = Math.min(MAX_NAME_WIDTH, Math.max(...rows.map(([name]) => name.length)));
   const stripWidth = Math.max(...rows.map(([, strip]) => strip.length));
   const lines = rows.map(([name, strip, inARow, inWindow, alert]) => {
-    const label = name.padEnd(nameWidth + name.length - widthOf(name));
-    const cells = [label, strip.padStart(stripWidth), inARow.padStart(8), inWindow.padStart(6), alert];
-    return cells.join("  ").trimEnd();
+    const counts = [strip.padStart(stripWidth), inARow.padStart(8), inWindow.padStart(6)];
+    return [name.padEnd(nameWidth), ...counts, alert].join("  ").trimEnd();
   });
   if (jobs.size > worst.length) lines.push(`... and ${jobs.size - worst.length} more, which report --json lists`);
   return lines.join("\n");
@@ -1008,13 +1002,6 @@ function describeAlertState(name: string, { alert }: TrackedJob, routes: Routes)
   const channels = told.flatMap(([channel]) => channel ?? []).join(", ");
   if (news) return `${news.kind}${channels ? ` ${ARROW} ${channels}` : ", told now"}`;
   return alert ? `${alert.kind} since ${alert.at.slice(0, 10)}` : "";
-}
-
-/** The cells that a text takes in a terminal, where CJK and emoji take two, and what joins another character none. */
-function widthOf(text: string) {
-  if (/^[ -~]*$/.test(text)) return text.length;
-  const wide = /\p{RI}{2}|[\p{Emoji_Presentation}\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\uff01-\uff60]/gu;
-  return [...text.replace(/\p{M}|\u200d./gu, "").replace(wide, "xx")].length;
 }
 
 // --- The command line: the only part that touches the process.
@@ -1031,15 +1018,9 @@ Exit 0: done. 1: failed, with the reason on stderr. 2: wrong usage or environmen
 
 const ARGUMENTS = ["report", "--dry-run", "--json", "--help", "-h"];
 
-/** A report neither counts nor sends: what it does not use may be missing or wrong. */
-const REPORT_VARIABLES = {
-  CI_PIPELINE_ID: "1",
-  CI_COMMIT_SHA: "0000000",
-  PIPELINE_JOBS_FILE: "none",
-  SLACK_API_TOKEN: "",
-  SLACK_CHANNEL: "",
-  SLACK_WEBHOOK_URL: "",
-};
+/** What a report reads. It neither counts nor sends: all other variables may be missing or wrong. */
+const REPORT_VARIABLES = /^(JOB_EXECUTIONS_URL|AWS_ENDPOINT_\w+|\w+_THRESHOLD|CUMULATIVE_LENGTH)$/;
+const NO_PIPELINE = { CI_PIPELINE_ID: "1", CI_COMMIT_SHA: "0000000", PIPELINE_JOBS_FILE: "none" };
 
 /** What a command says, to people and to programs. */
 type Output = { text: string; json: object; warnings?: string[]; errors?: string[] };
@@ -1093,7 +1074,7 @@ function skipBranch({ CI_DEFAULT_BRANCH, CI_PIPELINE_ID }: Variables): Output {
   return { text, json: { outcome: "not-default-branch", ...ids, reached: noneReached(), messages: [] } };
 }
 
-/** Prints without secrets, and in colour where that is wanted. */
+/** Prints without secrets, and in colour where that is wanted; resolves to the error that kept it from that, if any. */
 function printerFor(variables: Variables) {
   const secrets = Object.entries(variables).flatMap(([name, value = ""]) => (SECRETS.test(name) ? value : []));
   const hidden = secrets.filter((secret) => secret.length > 5);
@@ -1101,7 +1082,8 @@ function printerFor(variables: Variables) {
   return (stream: NodeJS.WriteStream, text: string) => {
     const shown = hidden.reduce((rest, secret) => rest.replaceAll(secret, "***"), text);
     const isColoured = stream.isTTY && !variables.NO_COLOR;
-    stream.write(`${isColoured ? shown.replace(/\u2717+/g, "\u001b[31m$&\u001b[39m") : shown}\n`);
+    const coloured = isColoured ? shown.replace(/\u2717+/g, "\u001b[31m$&\u001b[39m") : shown;
+    return new Promise<Error | null | undefined>((resolve) => stream.write(`${coloured}\n`, resolve));
   };
 }
 
@@ -1129,8 +1111,12 @@ async function main(args: string[], variables: Variables) {
     const stream = json ? stderr : stdout;
     let output = skipBranch(variables);
     if (isReport || !variables.CI_DEFAULT_BRANCH || variables.CI_COMMIT_BRANCH === variables.CI_DEFAULT_BRANCH) {
-      const env = parseEnvironment({ ...variables, ...(isReport && REPORT_VARIABLES) });
-      const send = openSender(env, (text) => print(stream, text));
+      const reported = Object.entries(variables).filter(([name]) => REPORT_VARIABLES.test(name));
+      const env = parseEnvironment(isReport ? { ...Object.fromEntries(reported), ...NO_PIPELINE } : variables);
+      const send = openSender(env, async (text) => {
+        const error = await print(stream, text);
+        if (error) throw failure(`Cannot print: ${error.message}`, error);
+      });
       const edges = { store: openStore(env), send, pause: sleep, now: new Date(), signal: stop.signal };
       exitCode = 1;
       output = await (isReport ? report(env, edges) : countPipeline(env, edges, dryRun));
@@ -1154,6 +1140,7 @@ async function main(args: string[], variables: Variables) {
 // tsx on Node 20 has no import.meta.main, Node 24.2 has a wrong one, and a symlinked checkout has another path.
 const entry = process.argv[1];
 if (import.meta.main || (entry && existsSync(entry) && import.meta.url === pathToFileURL(realpathSync(entry)).href)) {
+  for (const name in process.env) if (!process.env[name]) delete process.env[name]; // the SDK takes "" for a value
   process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED = "true"; // said in every log, about every Node 20
   main(process.argv.slice(2), process.env).then((exitCode) => {
     process.exitCode = exitCode;

@@ -85,7 +85,7 @@ export function memoryStore(text?: string) {
     source: "the store in memory",
     read: async () => (stored.text === undefined ? undefined : { text: stored.text, version: String(stored.version) }),
     write: async (body, named) => {
-      if (named !== version()) return { conflict: true, mayBeOwn: false };
+      if (named !== version()) return { conflict: true, repeated: false };
       stored.text = new TextDecoder().decode(body);
       stored.version++;
       return { conflict: false };

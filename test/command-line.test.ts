@@ -235,7 +235,10 @@ describe("a report", { concurrency: 2 }, () => {
   });
 
   test("needs no variables but those of the document", async () => {
-    const variables = { CI_PIPELINE_ID: "", CI_COMMIT_SHA: "main", SLACK_CHANNEL: "#ci", SLACK_API_TOKEN: "" };
+    const variables = {
+      ...{ CI_PIPELINE_ID: "", CI_COMMIT_SHA: "main", CI_API_V4_URL: "nope", GITLAB_TOKEN: "two words" },
+      ...{ SLACK_CHANNEL: "#ci", SLACK_API_TOKEN: "", JOB_HISTORY_URL: "nope", JOB_OWNERS_FILE: "missing" },
+    };
     const { code, stderr } = await run(["report"], { JOB_EXECUTIONS_URL: DOCUMENT, ...variables });
     assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
   });
@@ -308,15 +311,26 @@ describe("the command line", { concurrency: 2 }, () => {
     assert.match((await reportOn({ NO_COLOR: "1" })) ?? "", /^lint +·✗✗· /);
   });
 
-  test("goes on where the reader of its output leaves", async () => {
+  test("goes on where the reader of its output leaves, and keeps the alerts that it could not print", async () => {
     const folder = makeTestFolder(cleanUp, { "jobs.json": [failed("unit tests", { id: 1 })] });
     const command = [...RUNTIME, SCRIPT].map((word) => `'${word}'`).join(" ");
-    const env = { CI_PIPELINE_ID: "1005", CI_COMMIT_SHA: "0ddba11", PIPELINE_JOBS_FILE: "jobs.json" };
+    const env = { CI_COMMIT_SHA: "0ddba11", PIPELINE_JOBS_FILE: "jobs.json", CONSECUTIVE_THRESHOLD: "2" };
     const piped = ["sh", "-c", `{ ${command}; echo "exit $?" >&2; } | true`];
-    const { stderr } = await start([], { ...env, CONSECUTIVE_THRESHOLD: "1" }, folder, piped).result;
-    assert.equal(stderr, "exit 0\n");
+    const runPipeline = (CI_PIPELINE_ID: string) => start([], { ...env, CI_PIPELINE_ID }, folder, piped).result;
+    assert.equal((await runPipeline("1005")).stderr, "exit 0\n");
+    const { stderr } = await runPipeline("1006");
+    assert.match(stderr, /^Error: 1 of 1 messages stay pending, .*: Cannot print: .*EPIPE.*\nexit 1\n$/);
     const { pipeline_id, pending_alerts } = JSON.parse(readFileSync(join(folder, KEY), "utf8"));
-    assert.deepEqual([pipeline_id, pending_alerts], [1005, undefined]);
+    assert.deepEqual([pipeline_id, pending_alerts.length], [1006, 1]);
+  });
+
+  test("takes an empty variable of the AWS SDK for one that is not set", async () => {
+    const { s3, runPipeline } = await startScene(cleanUp);
+    const folder = makeTestFolder(cleanUp, { config: "[default]\nregion = eu-west-1\n" });
+    const profile = { AWS_REGION: "", AWS_CONFIG_FILE: join(folder, "config") };
+    const { code, stderr } = await runPipeline(1005, [failed("unit tests")], [], profile);
+    assert.deepEqual([code, stderr], [0, ""]);
+    assert.match(s3.requests[0]?.headers.authorization ?? "", /\/eu-west-1\/s3\//);
   });
 
   test("works in a symlinked checkout", async () => {
@@ -364,6 +378,15 @@ describe("a document in a local file", { concurrency: 2 }, () => {
     assert.equal(read(folder, "document.json").pipeline_id, 1005);
   });
 
+  test("may be a symbolic link, which it stays", async () => {
+    const folder = makeTestFolder(cleanUp, { "jobs.json": JOBS, "document.json": { pipeline_id: 1004, jobs: {} } });
+    symlinkSync("document.json", join(folder, "link.json"));
+    const { code } = await run([], { ...variables, JOB_EXECUTIONS_URL: "link.json" }, folder);
+    assert.equal(code, 0);
+    assert.equal(read(folder, "document.json").pipeline_id, 1005);
+    assert.deepEqual(readdirSync(folder).sort(), ["document.json", "jobs.json", "link.json"]);
+  });
+
   test("may be named by a file: URL", async () => {
     const folder = makeTestFolder(cleanUp, { "jobs.json": JOBS });
     mkdirSync(join(folder, "job executions"));
@@ -385,6 +408,15 @@ describe("a document in a local file", { concurrency: 2 }, () => {
 
 describe("a secret", { concurrency: 2 }, () => {
   const cleanUp = makeCleanUp();
+
+  test("of another program is none: it may be a word of the output", async () => {
+    const { runPipeline } = await startScene(cleanUp);
+    const others = { SONAR_TOKEN: "pipeline", OTP_TOKEN: "100500", NPM_API_KEY: "counted" };
+    const { stdout } = await runPipeline(100500, [], ["--json"], others);
+    const { outcome, pipeline_id } = JSON.parse(stdout);
+    assert.deepEqual([outcome, pipeline_id], ["counted", 100500]);
+  });
+
   const SESSION_TOKEN = "IQoJb3JpZ2luX2VjEH4aCXVzLW";
   const SECRETS = [TOKEN, JOB_TOKEN, SLACK_TOKEN, SESSION_TOKEN, "T0/B0/stand-in-webhook"];
   /** The parts of secrets, of eight characters each, that a text gives away. */

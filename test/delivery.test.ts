@@ -7,6 +7,7 @@ import { type Message, openSender, type PendingAlert, sendNotification } from ".
 import { documentOf, environment, makeEdges, NOW, stripOf } from "./builders.ts";
 import { makeFolder } from "./run.ts";
 import { answerJson, answerWith, type Fault, reset } from "./servers/http.ts";
+import { preconditionFailed } from "./servers/s3.ts";
 import { SLACK_TOKEN, startSlack } from "./servers/slack.ts";
 import { isClearing, isUpload, PIPELINE, recent, type Scope, setStage } from "./stage.ts";
 import { parseDocument } from "./stored.ts";
@@ -70,10 +71,15 @@ describe("a run of the script", () => {
     );
   });
 
-  for (const [upload, matches] of Object.entries({ counts: isUpload, clears: isClearing })) {
-    test(`takes its own upload for what it is, where the answer to the one that ${upload} got lost`, async (t) => {
+  for (const [upload, matches, answer, title] of [
+    ["counts", isUpload, reset, "got lost"],
+    ["clears", isClearing, reset, "got lost"],
+    ["counts", isUpload, preconditionFailed, "is a conflict, as where a proxy sends it twice"],
+    ["clears", isClearing, preconditionFailed, "is a conflict, as where a proxy sends it twice"],
+  ] as const) {
+    test(`takes its own upload for what it is, where the answer to the one that ${upload} ${title}`, async (t) => {
       const { s3, slack, run, stored } = await setStage(t);
-      s3.faults.push({ times: 1, matches, isCarriedOut: true, answer: reset });
+      s3.faults.push({ times: 1, matches, isCarriedOut: true, answer });
 
       const { code, printed } = await run();
 

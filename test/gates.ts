@@ -85,10 +85,10 @@ export function createWorld(text: string | undefined) {
           const before = stored.text;
           const { conflict } = await store.write(...args);
           // Not its own, although it may be: the first try failed, another run stored, and the next try was refused.
-          if (conflict) return { conflict, mayBeOwn: step.fate === "echo" };
+          if (conflict) return { conflict, repeated: step.fate === "echo" };
           world.landings.push({ actor, before, after: `${stored.text}` });
           step.hasLanded = true;
-          return step.fate === "echo" ? { conflict: true, mayBeOwn: true } : { conflict };
+          return step.fate === "echo" ? { conflict: true, repeated: true } : { conflict };
         }),
     };
     const take = (alert: PendingAlert) => async (step: Step) => void world.taken.push({ actor, step, alert });

@@ -160,14 +160,15 @@ describe("routeAlerts()", () => {
     );
   });
 
-  test("an owner without a channel is warned of, with its jobs, which the broadcast channel has", () => {
+  test("an owner without a channel is warned of once, and the broadcast channel has its jobs", () => {
     const owners = ownersOf("* @acme/lost\nc #c @acme/gone");
     const alerts = ["a", "b", "c"].map((name) => alertOf(name));
     const { routes, warnings } = routeAlerts(alerts, owners, environment());
     assert.deepEqual(namesIn(routes.get("#ci")), ["a", "b", "c"]);
-    assert.equal(warnings.length, 2);
-    assert.match(warnings[0] ?? "", /^@acme\/lost has no channel in OWNER_CHANNELS_FILE .*: a, b$/);
-    assert.match(warnings[1] ?? "", /^@acme\/gone has no channel in OWNER_CHANNELS_FILE .*: c$/);
+    assert.deepEqual(warnings, [
+      "@acme/lost has no channel in OWNER_CHANNELS_FILE",
+      "@acme/gone has no channel in OWNER_CHANNELS_FILE",
+    ]);
   });
 
   test("without alerts there is nothing to route", () => {
@@ -195,7 +196,7 @@ describe("checkConsistentFailures() reads JOB_OWNERS_FILE and OWNER_CHANNELS_FIL
 
   test("and passes the warnings of the routing on", async () => {
     const { warnings } = await runWith({ owners: "a @acme/lost" }, ["a"]);
-    assert.match(warnings.join(), /^@acme\/lost has no channel .*: a$/);
+    assert.deepEqual(warnings, ["@acme/lost has no channel in OWNER_CHANNELS_FILE"]);
   });
 
   test("and needs no channels for owners that are channels", async () => {
