@@ -348,19 +348,11 @@ async function untilStored<T>({ store, pause }: Edges, attempt: (last?: Attempt<
  * Whether the store took an upload that it answered with a conflict, as when the SDK repeats one whose answer was lost:
  * `document` then holds its alerts, which others leave there, or, without any, its pipeline.
  */
-const wasStored = (
-  [
-    {
-      messages: [message],
-      document: uploaded,
-    },
-    upload,
-  ]: Attempt<Run>,
-  document: JobExecutions,
-) =>
-  message
-    ? document.pending_alerts.some((alert) => alert.claimed_at === message.claimed_at)
-    : upload?.repeated && document.pipeline_id === uploaded.pipeline_id;
+function wasStored([run, upload]: Attempt<Run>, document: JobExecutions) {
+  const [message] = run.messages;
+  if (message) return document.pending_alerts.some((alert) => alert.claimed_at === message.claimed_at);
+  return upload?.repeated && document.pipeline_id === run.document.pipeline_id;
+}
 
 /** Reads the stored document; undefined where there is none. Throws where it can't be read or is not valid. */
 export async function retrieveJobExecutions({ store, signal }: Access) {
