@@ -348,6 +348,23 @@ describe("sendNotification()", () => {
     );
   });
 
+  test("says to try again where the time is up while Slack is busy", async (t) => {
+    const slack = await startSlack();
+    t.after(slack.close);
+    const stop = new AbortController();
+    const answer: Fault["answer"] = (response) => {
+      response.on("close", () => stop.abort());
+      answerWith(429, "", { "retry-after": "30" })(response);
+    };
+    slack.faults.push({ times: 1, answer });
+    const env = environment({ SLACK_API_URL: slack.apiUrl, SLACK_API_TOKEN: SLACK_TOKEN });
+    const { edges } = makeEdges({ send: openSender(env, () => {}), signal: stop.signal });
+
+    const [message] = await sendNotification([pendingFor("#ci")], edges);
+
+    assert.match(message?.error ?? "", /the time of this run is up; try again later/);
+  });
+
   test("says of each error of Slack what to do about it, once, and never the token", async (t) => {
     const hints: Record<string, RegExp> = {
       invalid_auth: /SLACK_API_TOKEN.*valid/,

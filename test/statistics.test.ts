@@ -376,12 +376,20 @@ describe("uploadJobExecutions() and retrieveJobExecutions()", () => {
     fc.record({ id: fc.nat(), failing: fc.constant(true), commit: fc.constantFrom("abcdef42", null) }),
     fc.constant({ id: null, failing: false }),
   );
+  const at = "2026-11-23T10:00:00Z";
+  const anAlert = unknownKeys.map((unknown) => ({ ...unknown, kind: "cumulative", pipeline_id: 1001, at }));
+  const aPendingAlert = unknownKeys.map((unknown) => ({ ...unknown, channel: "#ci", text: "...", claimed_at: at }));
   const aJob = fc
-    .tuple(unknownKeys, fc.record({ consecutive_failures: fc.nat(), jobs_info: fc.array(anExecution) }))
-    .map(([unknown, known]) => ({ ...unknown, ...known }));
+    .tuple(unknownKeys, anAlert, fc.record({ consecutive_failures: fc.nat(), jobs_info: fc.array(anExecution) }))
+    .map(([unknown, alert, known]) => ({ ...unknown, ...known, alert }));
   const aDocument = fc
-    .tuple(unknownKeys, fc.nat(), fc.array(fc.tuple(aName, aJob), { maxLength: 5 }))
-    .map(([unknown, pipeline_id, jobs]) => ({ ...unknown, pipeline_id, jobs: Object.fromEntries(jobs) }));
+    .tuple(unknownKeys, fc.nat(), fc.array(fc.tuple(aName, aJob), { maxLength: 5 }), aPendingAlert)
+    .map(([unknown, pipeline_id, jobs, pending]) => ({
+      ...unknown,
+      pipeline_id,
+      jobs: Object.fromEntries(jobs),
+      pending_alerts: [pending],
+    }));
 
   test("keep every name and every key of a document", async () => {
     await fc.assert(
