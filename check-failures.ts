@@ -13,7 +13,7 @@
  */
 import { setMaxListeners } from "node:events";
 import { createReadStream, existsSync, realpathSync } from "node:fs";
-import { rename, writeFile } from "node:fs/promises";
+import { rename, rm, writeFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { GetObjectCommand, PutObjectCommand, S3Client, type S3ServiceException } from "@aws-sdk/client-s3";
@@ -469,16 +469,25 @@ function s3Store(env: Environment, Bucket: string, Key: string): Store {
 
 function fileStore(path: string): Store {
   const file = existsSync(path) ? realpathSync(path) : path; // a link stays one
+  const read = async () => {
+    if (!existsSync(file)) return undefined;
+    const text = await readFile(file);
+    return { text, version: text };
+  };
   return {
     source: path,
-    read: async () => (existsSync(file) ? { text: await readFile(file), version: "" } : undefined),
-    async write(body) {
+    read,
+    async write(body, version) {
+      if ((await read())?.version !== version) return { conflict: true };
+      const temporary = `${file}.${crypto.randomUUID()}.tmp`;
       try {
-        await writeFile(`${file}.tmp`, body);
-        await rename(`${file}.tmp`, file); // whole or not at all
+        await writeFile(temporary, body);
+        await rename(temporary, file); // whole or not at all
         return { conflict: false };
       } catch (error) {
         throw failure(`Cannot write ${path}: ${(error as Error).message}`, error);
+      } finally {
+        await rm(temporary, { force: true });
       }
     },
   };

@@ -3,7 +3,8 @@ import { linkSync, mkdirSync, readdirSync, readFileSync, symlinkSync } from "nod
 import { basename, dirname, join } from "node:path";
 import { describe, test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
-import { failed, history, openAlert, passed } from "./builders.ts";
+import { openStore } from "../check-failures.ts";
+import { environment, failed, history, openAlert, passed } from "./builders.ts";
 import { type CleanUp, makeCleanUp } from "./clean-up.ts";
 import { makeFolder, RUNTIME, run, SCRIPT, start } from "./run.ts";
 import { type GitLabJob, JOB_TOKEN, TOKEN } from "./servers/gitlab.ts";
@@ -376,6 +377,33 @@ describe("a document in a local file", { concurrency: 2 }, () => {
     assert.deepEqual(readdirSync(folder).sort(), ["document.json", "jobs.json", "what it was.json"]);
     assert.deepEqual(read(folder, "what it was.json"), before);
     assert.equal(read(folder, "document.json").pipeline_id, 1005);
+  });
+
+  test("is replaced only where it is still the version that was read, also where there was none", async () => {
+    const folder = makeTestFolder(cleanUp);
+    const store = openStore(environment({ JOB_EXECUTIONS_URL: join(folder, "document.json") }));
+    const { signal } = new AbortController();
+    const write = async (text: string, version: string | undefined) =>
+      (await store.write(Buffer.from(text), version, signal)).conflict;
+
+    assert.equal(await write("first", undefined), false);
+    const stored = await store.read(signal);
+    assert.equal(await write("of a run that found none", undefined), true);
+    assert.equal(await write("second", stored?.version), false);
+    assert.equal(await write("of a run that read the first", stored?.version), true);
+    assert.equal((await store.read(signal))?.text, "second");
+    assert.deepEqual(readdirSync(folder), ["document.json"]);
+  });
+
+  test("is whole where two uploads meet, and neither is an error", async () => {
+    const folder = makeTestFolder(cleanUp);
+    const store = openStore(environment({ JOB_EXECUTIONS_URL: join(folder, "document.json") }));
+    const { signal } = new AbortController();
+    const texts = ["a", "b"].map((letter) => letter.repeat(5_000_000));
+    await Promise.all(texts.map((text) => store.write(Buffer.from(text), undefined, signal)));
+    const stored = await store.read(signal);
+    assert.ok(texts.includes(stored?.text ?? ""));
+    assert.deepEqual(readdirSync(folder), ["document.json"]);
   });
 
   test("may be a symbolic link, which it stays", async () => {
