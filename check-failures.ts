@@ -713,11 +713,13 @@ function link(url: string | undefined, label: string) {
   return `<${escapeText(url.replace(/[\s<>|]/g, encodeURIComponent))}|${escapeText(label).replaceAll("|", "/")}>`;
 }
 
+const LINKS = /<([^|>]+)\|([^>]+)>/g; // what link() writes; in escaped text, nothing else looks so
+
 /** What mrkdwn shows, for where there is no Slack. */
 export const toPlainText = (mrkdwn: string) =>
   mrkdwn
-    // What link() writes. A URL that ends with its label, as a job's with the id, says both.
-    .replace(/<([^|>]+)\|([^>]+)>/g, (_, url, label) => (url.endsWith(`/${label}`) ? url : `${label} (${url})`))
+    // A URL that ends with its label, as a job's with the id, says both.
+    .replace(LINKS, (_, url, label) => (url.endsWith(`/${label}`) ? url : `${label} (${url})`))
     .replaceAll("&lt;", "<")
     .replaceAll("&gt;", ">")
     .replaceAll("&amp;", "&");
@@ -749,24 +751,29 @@ export function writeMessage(alerts: Alert[], context: Context): string {
   });
   const where = escapeText(`${projectName(env)} ${env.CI_COMMIT_BRANCH ?? env.CI_COMMIT_SHA.slice(0, 8)}`);
   const pipeline = link(projectUrl(env, `pipelines/${env.CI_PIPELINE_ID}`), `pipeline ${env.CI_PIPELINE_ID}`);
-  const paragraphs = alerts.map((alert) => `${HEADLINES[alert.kind][0]} ${describeAlert(alert, context)}`);
-  return [`${headline.join("; ")} in ${where}, ${pipeline}`, ...paragraphs].join("\n\n");
+  const header = `${headline.join("; ")} in ${where}, ${pipeline}\n\n`;
+  const paragraphs = alerts.map((alert) => {
+    const paragraph = `${HEADLINES[alert.kind][0]} ${describeAlert(alert, context)}`;
+    // A name of 255 emoji has 3,000 characters in a URL: better without links than cut by Slack.
+    return header.length + paragraph.length <= MAX_MESSAGE_LENGTH ? paragraph : paragraph.replace(LINKS, "$2");
+  });
+  return header + paragraphs.join("\n\n");
 }
 
 function describeAlert({ kind, name, job, openedAt, latest }: Alert, { env, now, titles }: Context) {
-  const failures = idsOf(failuresIn(job));
+  const failures = failuresIn(job);
   const jobUrl = (id: number) => (id === latest?.id ? latest.web_url : undefined) ?? projectUrl(env, `jobs/${id}`);
   const linksTo = (ids: number[]) => ids.map((id) => link(jobUrl(id), `${id}`)).join(" ");
   const historyUrl = env.JOB_HISTORY_URL?.replaceAll("{job}", () => encodeURIComponent(name.toWellFormed()));
-  const title = link(historyUrl ?? failures.map(jobUrl).at(-1), name);
+  const title = link(historyUrl ?? idsOf(failures).map(jobUrl).at(-1), name);
   if (kind === "recovered") {
     const open = formatDuration(now.getTime() - Date.parse(openedAt));
     const passed = formatCount(lastThat(job, false).length, "time");
     return `${title} recovered: passed ${passed} in a row, its alert was open for ${open}`;
   }
   if (kind === "cumulative") {
-    const failed = formatCount(failuresIn(job).length, "time");
-    return `${title} failed ${failed} in the last ${env.CUMULATIVE_LENGTH} executions: ${linksTo(failures)}`;
+    const failed = formatCount(failures.length, "time");
+    return `${title} failed ${failed} in the last ${env.CUMULATIVE_LENGTH} executions: ${linksTo(idsOf(failures))}`;
   }
   const streak = lastThat(job, true);
   const failed = `${title} failed ${formatCount(job.consecutive_failures, "time")} in a row: ${linksTo(idsOf(streak))}`;

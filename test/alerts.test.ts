@@ -7,7 +7,6 @@ import {
   type JobExecutions,
   openSender,
   type Store,
-  type TrackedJob,
   toPlainText,
   writeMessage,
 } from "../check-failures.ts";
@@ -271,18 +270,39 @@ describe("checkConsistentFailures() splits messages", () => {
     assert.deepEqual(told, names);
   });
 
-  test("delivers what is too long by itself in one piece, below the 40,000 characters at which Slack cuts", async () => {
-    const variables = { CONSECUTIVE_THRESHOLD: "301", CUMULATIVE_LENGTH: "400" };
-    const jobs = [failed("a", { id: 999 }), failed("b", { id: 998 })];
-    const before = ["a", "b"].map((name): [string, TrackedJob] => [name, history("✗".repeat(300))]);
-    const texts = await tell(jobs, variables, documentOf(...before));
-    const ids = Array.from({ length: 300 }, (_, i) => 101 + i);
-    const [told] = texts.map((text) => text.replace(/<[^|>]*\|([^>]*)>/g, "$1").split("\n\n")[1]);
-    assert.equal(told, `🔴 a failed 301 times in a row: ${ids.join(" ")} 999\nsince c0ffee01`);
-    assert.deepEqual(
-      texts.map((text) => text.length > 3_900 && text.length < 40_000),
-      [true, true],
+  test("delivers a paragraph that is too long by itself, without its links", async () => {
+    const name = "🧪".repeat(255);
+    const long = { JOB_HISTORY_URL: "https://ci.example.com/?job={job}", CI_COMMIT_BRANCH: "b".repeat(255) };
+    const variables = { CONSECUTIVE_THRESHOLD: "1", ...long };
+    const texts = await tell(
+      [failed("before", { id: 6 }), failed(name, { id: 7 }), failed("after", { id: 8 })],
+      variables,
     );
+    const paragraphs = texts.flatMap((text) => text.split("\n\n").slice(1));
+    assert.equal(paragraphs[1], `🔴 ${name} failed 1 time in a row: 7\nsince 0ddba11`);
+    assert.match(paragraphs[0] ?? "", /^🔴 <https:\/\/ci\.example\.com\/\?job=before\|before> /);
+    assert.match(paragraphs[2] ?? "", /^🔴 <https:\/\/ci\.example\.com\/\?job=after\|after> /);
+    const lengths = texts.map((text) => text.length);
+    assert.ok(Math.max(...lengths) <= 3_900, `${lengths}`);
+  });
+
+  test("delivers a paragraph with its links only where it fits below a long first line", async () => {
+    const variables = { CONSECUTIVE_THRESHOLD: "9", CI_COMMIT_BRANCH: "b".repeat(600) };
+    const before = documentOf(["a", history("✗✗✗✗✗✗✗✗")]);
+    const telling = (CI_PROJECT_URL: string) =>
+      tell([failed("a", { id: 109 })], { ...variables, CI_PROJECT_URL }, before);
+    const [linked = ""] = await telling("https://gitlab.example.com/acme");
+    const [bare = ""] = await telling(`https://gitlab.example.com/${"x".repeat(250)}`);
+    assert.match(linked.split("\n\n")[1] ?? "", /^🔴 </);
+    assert.match(bare.split("\n\n")[1] ?? "", /^🔴 a failed 9 times in a row: 101 .* 109\nsince c0ffee01$/);
+    assert.ok(bare.length <= 3_900, `${bare.length}`);
+  });
+
+  test("delivers the alert of a job that failed hundreds of times", async () => {
+    const variables = { CONSECUTIVE_THRESHOLD: "301", CUMULATIVE_LENGTH: "400" };
+    const texts = await tell([failed("a", { id: 999 })], variables, documentOf(["a", history("✗".repeat(300))]));
+    const ids = Array.from({ length: 300 }, (_, i) => 101 + i);
+    assert.equal(texts[0]?.split("\n\n")[1], `🔴 a failed 301 times in a row: ${ids.join(" ")} 999\nsince c0ffee01`);
   });
 });
 
