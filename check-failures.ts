@@ -323,6 +323,13 @@ export async function checkConsistentFailures(env: Environment, edges: Edges, dr
   return { ...run, messages, warnings: [...run.warnings, ...(await metrics)], errors };
 }
 
+/** Resolves to what kept a step from its end, if anything did: it stops no other. */
+const problemsOf = (step: Promise<unknown>, what: string): Promise<string[]> =>
+  step.then(
+    () => [],
+    (error: Error) => [`${what}: ${error.message}`],
+  );
+
 /** A run that counts, sends and writes nothing: all of it, or what it begins with. */
 function bypass(before: JobExecutions, outcome: Run["outcome"]): Run {
   const nothing = { reached: noneReached(), alerts: [], routes: new Map(), messages: [], warnings: [], errors: [] };
@@ -681,9 +688,10 @@ export function routeAlerts(alerts: Alert[], owners: Owners, env: Environment): 
   for (const alert of env.SLACK_CHANNEL ? alerts : []) {
     for (const owner of ownersOf(alert.name, owners) ?? []) {
       const channel = owner.startsWith("#") ? owner : owners.channels.get(owner.toLowerCase());
-      const known = [...routes.keys()].find((other) => bare(other) === bare(channel ?? "")) ?? channel;
-      if (known) routes.set(known, [...new Set(routes.get(known)).add(alert)]);
-      else unrouted.add(owner);
+      if (channel) {
+        const known = [...routes.keys()].find((other) => bare(other) === bare(channel)) ?? channel;
+        routes.set(known, [...new Set(routes.get(known)).add(alert)]);
+      } else unrouted.add(owner);
     }
   }
   return { routes, warnings: [...unrouted].map((owner) => `${owner} has no channel in OWNER_CHANNELS_FILE`) };
@@ -849,19 +857,19 @@ export async function sendNotification(alerts: PendingAlert[], { send, signal }:
 }
 
 /** Takes the delivered alerts out of the stored document; resolves to what kept it from that. */
-async function clearAlerts(messages: Message[], others: Edges): Promise<string[]> {
+async function clearAlerts(messages: Message[], others: Edges) {
   const keyOf = ({ channel, text, claimed_at }: PendingAlert) => JSON.stringify([channel, text, claimed_at]);
   const sent = new Set(messages.filter((message) => message.delivered).map(keyOf));
   if (sent.size === 0) return [];
   const isSent = (alert: PendingAlert) => sent.has(keyOf(alert));
   const edges = { ...others, signal: AbortSignal.timeout(CLEAR_TIMEOUT_MS) };
-  const clearing = untilStored<string[]>(edges, async () => {
+  const clearing = untilStored(edges, async () => {
     const stored = await retrieveJobExecutions(edges);
-    if (!stored?.document.pending_alerts.some(isSent)) return [[]];
+    if (!stored?.document.pending_alerts.some(isSent)) return [undefined];
     const pending_alerts = stored.document.pending_alerts.filter((alert) => !isSent(alert));
-    return [[], await uploadJobExecutions({ ...stored.document, pending_alerts }, stored.version, edges)];
+    return [undefined, await uploadJobExecutions({ ...stored.document, pending_alerts }, stored.version, edges)];
   });
-  return clearing.catch((error: Error) => [`A later run will send messages again: ${error.message}`]);
+  return problemsOf(clearing, "A later run will send messages again");
 }
 
 function describeUndelivered(messages: Message[]) {
@@ -912,11 +920,8 @@ async function sendMetrics(alerts: Alert[], owners: Owners, env: Environment, { 
   if (series.length === 0) return [];
   const host = `api.${env.DD_SITE}`;
   const what = { headers: { "dd-api-key": env.DD_API_KEY }, json: { series }, success: 202, signal };
-  const answer = request(`Datadog at ${host}`, `https://${host}/api/v2/series`, what);
-  return answer.then(
-    () => [],
-    (error: Error) => [`The alerts are not counted as metrics: ${error.message}`],
-  );
+  const sending = request(`Datadog at ${host}`, `https://${host}/api/v2/series`, what);
+  return problemsOf(sending, "The alerts are not counted as metrics");
 }
 
 // --- The requests: how GitLab, Slack and Datadog are asked. S3 has its SDK.
