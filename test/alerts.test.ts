@@ -21,10 +21,10 @@ import {
   NOW,
   openAlert,
   textOf,
-} from "./builders.ts";
-import { makeFolder } from "./run.ts";
-import { type GitLabJob, startGitLab, TOKEN } from "./servers/gitlab.ts";
-import { answerWith, hang } from "./servers/http.ts";
+} from "./support/builders.ts";
+import { makeFolder } from "./support/run.ts";
+import { type GitLabJob, startGitLab, TOKEN } from "./support/servers/gitlab.ts";
+import { answerWith, hang } from "./support/servers/http.ts";
 
 type Variables = Parameters<typeof environment>[0];
 

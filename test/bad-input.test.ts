@@ -3,9 +3,9 @@ import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { retrieveJobExecutions } from "../check-failures.ts";
-import { failed, history, memoryStore } from "./builders.ts";
-import { makeCleanUp } from "./clean-up.ts";
-import { makeFolder, run } from "./run.ts";
+import { failed, history, memoryStore } from "./support/builders.ts";
+import { makeCleanUp } from "./support/clean-up.ts";
+import { makeFolder, run } from "./support/run.ts";
 
 /** A document that tracks one job, with what a case changes in that job. */
 const withJob = (changes: object) => ({ pipeline_id: 1004, jobs: { "unit tests": { ...history("✗"), ...changes } } });

@@ -4,14 +4,14 @@ import { basename, dirname, join } from "node:path";
 import { describe, test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { openStore } from "../check-failures.ts";
-import { environment, failed, history, openAlert, passed } from "./builders.ts";
-import { type CleanUp, makeCleanUp } from "./clean-up.ts";
-import { makeFolder, RUNTIME, run, SCRIPT, start } from "./run.ts";
-import { type GitLabJob, JOB_TOKEN, TOKEN } from "./servers/gitlab.ts";
-import { answerJson, answerWith, type Fault } from "./servers/http.ts";
-import { s3Error } from "./servers/s3.ts";
-import { SLACK_TOKEN } from "./servers/slack.ts";
-import { KEY, startStandIns } from "./stand-ins.ts";
+import { environment, failed, history, openAlert, passed } from "./support/builders.ts";
+import { type CleanUp, makeCleanUp } from "./support/clean-up.ts";
+import { makeFolder, RUNTIME, run, SCRIPT, start } from "./support/run.ts";
+import { type GitLabJob, JOB_TOKEN, TOKEN } from "./support/servers/gitlab.ts";
+import { answerJson, answerWith, type Fault } from "./support/servers/http.ts";
+import { s3Error } from "./support/servers/s3.ts";
+import { SLACK_TOKEN } from "./support/servers/slack.ts";
+import { KEY, startStandIns } from "./support/stand-ins.ts";
 
 type Variables = Record<string, string | undefined>;
 
@@ -345,7 +345,7 @@ describe("the command line", { concurrency: 2 }, () => {
 
   test("does not run where the file is imported", async () => {
     const folder = makeTestFolder(cleanUp);
-    const importing = fileURLToPath(new URL("./importing.ts", import.meta.url));
+    const importing = fileURLToPath(new URL("./support/importing.ts", import.meta.url));
     const { code, stdout, stderr } = await start(["--help"], {}, folder, [...RUNTIME, importing]).result;
     assert.deepEqual([code, stdout, stderr], [0, "imported\n", ""]);
     assert.deepEqual(readdirSync(folder), []);

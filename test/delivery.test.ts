@@ -4,13 +4,13 @@ import type { ServerResponse } from "node:http";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { type Message, openSender, type PendingAlert, sendNotification } from "../check-failures.ts";
-import { documentOf, environment, makeEdges, NOW, stripOf } from "./builders.ts";
-import { makeFolder } from "./run.ts";
-import { answerJson, answerWith, type Fault, reset } from "./servers/http.ts";
-import { preconditionFailed } from "./servers/s3.ts";
-import { SLACK_TOKEN, startSlack } from "./servers/slack.ts";
-import { isClearing, isUpload, PIPELINE, recent, type Scope, setStage } from "./stage.ts";
-import { parseDocument } from "./stored.ts";
+import { documentOf, environment, makeEdges, NOW, stripOf } from "./support/builders.ts";
+import { makeFolder } from "./support/run.ts";
+import { answerJson, answerWith, type Fault, reset } from "./support/servers/http.ts";
+import { preconditionFailed } from "./support/servers/s3.ts";
+import { SLACK_TOKEN, startSlack } from "./support/servers/slack.ts";
+import { isClearing, isUpload, PIPELINE, recent, type Scope, setStage } from "./support/stage.ts";
+import { parseDocument } from "./support/stored.ts";
 
 const MINUTE = 60_000;
 const timeout = MINUTE; // Bun's default is too short for several runs, or tries, one after the other

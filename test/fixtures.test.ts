@@ -4,9 +4,9 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { checkConsistentFailures, type Execution, type Run } from "../check-failures.ts";
-import { environment, makeEdges, memoryStore, NOW } from "./builders.ts";
-import { makeFolder } from "./run.ts";
-import { formatDocument, playScenario, readScenarioFile, scenarioNames } from "./scenarios.ts";
+import { environment, makeEdges, memoryStore, NOW } from "./support/builders.ts";
+import { makeFolder } from "./support/run.ts";
+import { formatDocument, playScenario, readScenarioFile, scenarioNames } from "./support/scenarios.ts";
 
 describe("the scenarios of fixtures/scenarios", () => {
   for (const scenario of scenarioNames()) {

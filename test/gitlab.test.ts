@@ -3,11 +3,11 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { checkConsistentFailures } from "../check-failures.ts";
-import { environment, failed, history, makeEdges, memoryStore, passed, pipelineJob } from "./builders.ts";
-import { makeCleanUp } from "./clean-up.ts";
-import { makeFolder, run } from "./run.ts";
-import { type GitLabJob, JOB_TOKEN, startGitLab, TOKEN } from "./servers/gitlab.ts";
-import { answerJson, answerWith, type Fault, hang, reset, startServer } from "./servers/http.ts";
+import { environment, failed, history, makeEdges, memoryStore, passed, pipelineJob } from "./support/builders.ts";
+import { makeCleanUp } from "./support/clean-up.ts";
+import { makeFolder, run } from "./support/run.ts";
+import { type GitLabJob, JOB_TOKEN, startGitLab, TOKEN } from "./support/servers/gitlab.ts";
+import { answerJson, answerWith, type Fault, hang, reset, startServer } from "./support/servers/http.ts";
 
 const BUILDS = Array.from({ length: 250 }, (_, i) => `build ${i + 1}`);
 

@@ -9,10 +9,10 @@ import process from "node:process";
 import { after, test } from "node:test";
 import fc from "fast-check";
 import { type JobExecutions, parseOwners, routeAlerts, updateStatistics, writeMessage } from "../check-failures.ts";
-import { documentOf, environment, history, NOW, openAlert, pipelineJob } from "./builders.ts";
-import { type Actor, createWorld, type Fate, type Step, type Taken } from "./gates.ts";
-import { makeFolder } from "./run.ts";
-import { parseDocument, serializeDocument } from "./stored.ts";
+import { documentOf, environment, history, NOW, openAlert, pipelineJob } from "./support/builders.ts";
+import { type Actor, createWorld, type Fate, type Step, type Taken } from "./support/gates.ts";
+import { makeFolder } from "./support/run.ts";
+import { parseDocument, serializeDocument } from "./support/stored.ts";
 
 // ── An example: what was stored, what the pipelines did, who runs when, and what goes wrong.
 

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { type Alert, checkConsistentFailures, countAlerts, parseOwners, routeAlerts } from "../check-failures.ts";
-import { alertOf, environment, failed, makeEdges, NOW } from "./builders.ts";
-import { makeFolder } from "./run.ts";
+import { alertOf, environment, failed, makeEdges, NOW } from "./support/builders.ts";
+import { makeFolder } from "./support/run.ts";
 
 type Variables = Parameters<typeof environment>[0];
 

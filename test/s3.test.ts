@@ -4,13 +4,13 @@ import { devNull } from "node:os";
 import process from "node:process";
 import { describe, test } from "node:test";
 import { promisify } from "node:util";
-import { failed, history, passed } from "./builders.ts";
-import { type CleanUp, makeCleanUp } from "./clean-up.ts";
-import { makeFolder, run } from "./run.ts";
-import { type Asked, answerWith, type Fault } from "./servers/http.ts";
-import { startMoto } from "./servers/moto.ts";
-import { accessDenied, etagOf, preconditionFailed, s3Error, startS3 } from "./servers/s3.ts";
-import { KEY } from "./stand-ins.ts";
+import { failed, history, passed } from "./support/builders.ts";
+import { type CleanUp, makeCleanUp } from "./support/clean-up.ts";
+import { makeFolder, run } from "./support/run.ts";
+import { type Asked, answerWith, type Fault } from "./support/servers/http.ts";
+import { startMoto } from "./support/servers/moto.ts";
+import { accessDenied, etagOf, preconditionFailed, s3Error, startS3 } from "./support/servers/s3.ts";
+import { KEY } from "./support/stand-ins.ts";
 
 type Variables = Record<string, string | undefined>;
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { formatSimulation, simulate } from "./simulation.ts";
+import { formatSimulation, simulate } from "./tools/simulation.ts";
 
 const assertNear = (actual: number, expected: number) =>
   assert.ok(Math.abs(actual - expected) <= expected / 10, `Expected ${actual} to be within 10 % of ${expected}`);

@@ -22,8 +22,8 @@ import {
   passed,
   pipelineJob,
   stripOf,
-} from "./builders.ts";
-import { formatDocument } from "./scenarios.ts";
+} from "./support/builders.ts";
+import { formatDocument } from "./support/scenarios.ts";
 
 type Variables = Parameters<typeof environment>[0];
 

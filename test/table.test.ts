@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { formatTable, type Routes, type TrackedJob } from "../check-failures.ts";
-import { alertOf, documentOf, environment, history, openAlert } from "./builders.ts";
+import { alertOf, documentOf, environment, history, openAlert } from "./support/builders.ts";
 
 const format = (jobs: [name: string, job: TrackedJob][], routes: Routes = new Map()) =>
   formatTable(documentOf(...jobs), environment(), routes);

@@ -4,16 +4,16 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { checkConsistentFailures, openSender, type Run, type Store } from "../check-failures.ts";
-import { documentOf, environment, failed, history, makeEdges, memoryStore } from "./builders.ts";
-import { makeFolder, RUNTIME, start } from "./run.ts";
-import { type Fault, hang, startServer, trickle } from "./servers/http.ts";
-import { accessDenied } from "./servers/s3.ts";
-import { SLACK_TOKEN, startSlack } from "./servers/slack.ts";
-import { isUpload, PIPELINE, type Scope, setStage } from "./stage.ts";
-import { parseDocument, serializeDocument } from "./stored.ts";
-import { withTimeUpAfter } from "./time-up.ts";
+import { documentOf, environment, failed, history, makeEdges, memoryStore } from "./support/builders.ts";
+import { makeFolder, RUNTIME, start } from "./support/run.ts";
+import { type Fault, hang, startServer, trickle } from "./support/servers/http.ts";
+import { accessDenied } from "./support/servers/s3.ts";
+import { SLACK_TOKEN, startSlack } from "./support/servers/slack.ts";
+import { isUpload, PIPELINE, type Scope, setStage } from "./support/stage.ts";
+import { parseDocument, serializeDocument } from "./support/stored.ts";
+import { withTimeUpAfter } from "./support/time-up.ts";
 
-const UNTIL_TIME_UP = [...RUNTIME, fileURLToPath(new URL("./run-until-time-up.ts", import.meta.url))];
+const UNTIL_TIME_UP = [...RUNTIME, fileURLToPath(new URL("./support/run-until-time-up.ts", import.meta.url))];
 const timeout = 60_000; // Bun's default is five seconds, of which the title takes three
 const PATIENCE_MS = 15_000; // less than the script waits for one answer
 

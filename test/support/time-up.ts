@@ -1,5 +1,5 @@
 /** The time of a run, which is up a moment after one of its steps began, where the script gives it a minute and a half. */
-import type { Edges } from "../check-failures.ts";
+import type { Edges } from "../../check-failures.ts";
 
 const MOMENT_MS = 300;
 

@@ -7,11 +7,11 @@ import { copyFileSync, readFileSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { makeFolder, SCRIPT, start } from "../support/run.ts";
+import { KEY, startStandIns } from "../support/stand-ins.ts";
 import { installRuntimes, type Runtime } from "./install-runtimes.ts";
-import { makeFolder, SCRIPT, start } from "./run.ts";
-import { KEY, startStandIns } from "./stand-ins.ts";
 
-const PROJECT = fileURLToPath(new URL("..", import.meta.url));
+const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
 const PIPELINE = 1005;
 const LATENCY_MS = 100;
 const GROWTH_RUNS = 3;

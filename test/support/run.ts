@@ -7,7 +7,7 @@ import process from "node:process";
 import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 
-export const SCRIPT = fileURLToPath(new URL("../check-failures.ts", import.meta.url));
+export const SCRIPT = fileURLToPath(new URL("../../check-failures.ts", import.meta.url));
 
 /** The command that runs a script: tsx, or what CHECK_FAILURES_RUNTIME names (a JSON array), for other runtimes. */
 export const RUNTIME: string[] = JSON.parse(process.env.CHECK_FAILURES_RUNTIME ?? "null") ?? [

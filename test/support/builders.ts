@@ -9,7 +9,7 @@ import {
   parseEnvironment,
   type Store,
   type TrackedJob,
-} from "../check-failures.ts";
+} from "../../check-failures.ts";
 
 export const NOW = new Date("2026-11-23T10:00:00Z");
 export const AN_HOUR_AGO = "2026-11-23T09:00:00Z";

@@ -4,7 +4,7 @@
  */
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
-import { checkConsistentFailures, openSender, openStore, parseEnvironment } from "../check-failures.ts";
+import { checkConsistentFailures, openSender, openStore, parseEnvironment } from "../../check-failures.ts";
 import { type StepName, withTimeUpAfter } from "./time-up.ts";
 
 const step = process.argv[2] as StepName;

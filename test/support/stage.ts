@@ -1,5 +1,5 @@
 /** A stage for runs of the script: the stand-ins, with jobs that are about to raise their alert and fail once more. */
-import type { JobExecutions, TrackedJob } from "../check-failures.ts";
+import type { JobExecutions, TrackedJob } from "../../check-failures.ts";
 import { documentOf, failed, history } from "./builders.ts";
 import { start } from "./run.ts";
 import type { Asked } from "./servers/http.ts";

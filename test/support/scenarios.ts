@@ -2,11 +2,11 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { checkConsistentFailures } from "../check-failures.ts";
+import { checkConsistentFailures } from "../../check-failures.ts";
 import { environment, makeEdges, memoryStore } from "./builders.ts";
 import { makeFolder } from "./run.ts";
 
-export const SCENARIOS = fileURLToPath(new URL("../fixtures/scenarios", import.meta.url));
+export const SCENARIOS = fileURLToPath(new URL("../../fixtures/scenarios", import.meta.url));
 
 type Pipeline = { id: number; sha: string; at: string; jobs: object[] };
 

@@ -7,8 +7,8 @@
 import { realpathSync } from "node:fs";
 import process from "node:process";
 import { pathToFileURL } from "node:url";
-import { createInitialJobExecutions, type PipelineJob, updateStatistics } from "../check-failures.ts";
-import { environment, NOW } from "./builders.ts";
+import { createInitialJobExecutions, type PipelineJob, updateStatistics } from "../../check-failures.ts";
+import { environment, NOW } from "../support/builders.ts";
 
 /** In the first runs most windows are still short, and most jobs not tracked: what they would tell is not counted. */
 const WARM_UP_RUNS = 100;

@@ -10,7 +10,7 @@ import {
   type PipelineJob,
   type Run,
   type Store,
-} from "../check-failures.ts";
+} from "../../check-failures.ts";
 import { memoryStore } from "./builders.ts";
 
 /**

@@ -1,19 +1,19 @@
 /**
  * Checks that the script does its work under every runtime for which it is made:
  *
- *   tsx test/runtimes.ts             under all of them
- *   tsx test/runtimes.ts deno bun    under those with such a name
+ *   tsx test/tools/runtimes.ts             under all of them
+ *   tsx test/tools/runtimes.ts deno bun    under those with such a name
  */
 import assert from "node:assert/strict";
 import { copyFileSync, readdirSync, readFileSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
+import { makeFolder, SCRIPT, start } from "../support/run.ts";
+import { KEY, startStandIns } from "../support/stand-ins.ts";
 import { installRuntimes, type Runtime } from "./install-runtimes.ts";
-import { makeFolder, SCRIPT, start } from "./run.ts";
-import { KEY, startStandIns } from "./stand-ins.ts";
 
-const PROJECT = fileURLToPath(new URL("..", import.meta.url));
+const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
 const MODULES = join(PROJECT, "node_modules");
 const ROUTING = { "owners.txt": "unit* @org/shop\n", "channels.json": { "@Org/Shop": "#shop" } };
 

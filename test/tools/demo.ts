@@ -5,9 +5,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
-import { RUNTIME, SCRIPT } from "./run.ts";
+import { RUNTIME, SCRIPT } from "../support/run.ts";
 
-const fixtures = fileURLToPath(new URL("../fixtures/demo/", import.meta.url));
+const fixtures = fileURLToPath(new URL("../../fixtures/demo/", import.meta.url));
 const commits: Record<string, string> = JSON.parse(readFileSync(join(fixtures, "commits.json"), "utf8"));
 const folder = mkdtempSync(join(tmpdir(), "check-failures-demo-"));
 copyFileSync(join(fixtures, "document.json"), join(folder, "job_executions.v2.json"));

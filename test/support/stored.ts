@@ -4,7 +4,7 @@ import {
   type JobExecutions,
   retrieveJobExecutions,
   uploadJobExecutions,
-} from "../check-failures.ts";
+} from "../../check-failures.ts";
 import { memoryStore } from "./builders.ts";
 
 const { signal } = new AbortController();
