@@ -1,110 +1,73 @@
 /**
- * check-failures: alerts the owners of a CI job that fails consistently. Run it as the last job of a pipeline:
+ * check-failures 2.0.0: tells the owners of a CI job when it fails consistently. It runs as the last job of a pipeline:
  *
- *   tsx check-failures.ts            count this pipeline, alert, store
- *   tsx check-failures.ts report     print the stored document as a table
+ *   npm install --no-save --ignore-scripts tsx @aws-sdk/client-s3 valibot
+ *   npx tsx check-failures.ts
  *
- * One JSON document, in S3 or in a local file, keeps how each job did in the last pipelines. Three failures in a row,
- * or five in the last ten executions, are an alert. README.md shows one, and lists the variables that set this up.
+ * One JSON document, in S3 or in a file, keeps how each job did in the last pipelines. A job that failed three times in
+ * a row, or five times in its last ten executions, is told of once, and once more when the trouble is over.
+ * `--help` lists the variables that set this up. MIT licensed: copy it.
  *
- * From top to bottom: the errors, the document, the environment, the story, the store, the pipeline's jobs, the
- * statistics, the routing, the messages, the delivery, the requests, the table, the command line. Only the last one
- * prints, reads the environment and ends the process.
+ * The rooms, in this order: document, story, statistics, messages, routing, delivery, store, jobs, Slack, requests,
+ * settings, table, command line. What a room needs comes after it, so read on.
+ *
+ * Audit map. What leaves this process, to whom, by which function, with which secret:
+ *
+ *   the document           S3            s3Store       AWS credentials, which the SDK finds by itself
+ *   questions for jobs     GitLab        gitLabJobs    GITLAB_TOKEN or CI_JOB_TOKEN
+ *   messages               Slack         slackSender   SLACK_API_TOKEN or SLACK_WEBHOOK_URL
+ *   table, JSON, errors    stdout/-err   printerFor    none: it masks the value of each secret
+ *
+ * Both of GitLab and Slack are asked by `request`, which opens the connection, takes the headers that it is given, and
+ * follows no redirect. Where HTTPS_PROXY or HTTP_PROXY is set, all of it goes through that proxy (`agentsFor`), which
+ * is given the password in its own URL. On disk, fileStore writes the document where JOB_EXECUTIONS_URL is a path, and
+ * `readTextFile` reads that, PIPELINE_JOBS_FILE, JOB_OWNERS_FILE and OWNER_CHANNELS_FILE. Nothing else is read, written
+ * or sent. Each function is given the variables in its type and no others; `parseSettings` hands them out.
  */
+import { createHash, randomUUID } from "node:crypto";
 import { setMaxListeners } from "node:events";
-import { createReadStream, existsSync, realpathSync } from "node:fs";
-import { rename, rm, writeFile } from "node:fs/promises";
+import { existsSync, realpathSync } from "node:fs";
+import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import http from "node:http";
+import https from "node:https";
+import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath, pathToFileURL } from "node:url";
+import { fileURLToPath } from "node:url";
 import { GetObjectCommand, PutObjectCommand, S3Client, type S3ServiceException } from "@aws-sdk/client-s3";
 import * as v from "valibot";
 
+const VERSION = "2.0.0";
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
-const CLAIM_MS = 300_000; // a pending alert may be claimed again after this: longer than any run lives
-const RUN_TIMEOUT_MS = 90_000;
-const CLEAR_TIMEOUT_MS = 20_000; // on top of the run's: what was sent must still be noted
-const LAST_TIMEOUT_MS = 115_000; // for what no signal reaches, e.g. an AWS credential_process
-const REQUEST_TIMEOUT_MS = 20_000; // for which a peer may say nothing
-const TITLES_TIMEOUT_MS = 3_000; // titles are for the looks of a message, which does not wait for them
-const MAX_RETRY_AFTER_MS = 30_000;
-const MAX_ATTEMPTS = 3; // of one request
-const MAX_UPLOADS = 20; // of a document that other runs store at the same time
-const MAX_MESSAGE_LENGTH = 3_900;
-const MAX_TABLE_ROWS = 500; // GitLab cuts a job's log at 4 MB
-const MAX_NAME_WIDTH = 60; // in the table; a longer name moves its row, as it could not be searched for if it were cut
 
-// --- The errors: what failed, why, and what to do about it.
+// --- Document: what is stored between two pipelines, in the format of DataDog's job_executions.v2.json.
 
-const HINTS: [message: RegExp, hint: string][] = [
-  [/: S3 .*NoSuchBucket/, "check JOB_EXECUTIONS_URL"],
-  [
-    /: S3.*(InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken|: .*credentials)/,
-    "check the AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or a role",
-  ],
-  [/: S3: Region|PermanentRedirect|AuthorizationHeaderMalformed/, "set AWS_REGION to the region of the bucket"],
-  [/: S3 answered 501/, "if it lacks conditional writes, set S3_CONDITIONAL_WRITES=off; if encryption, S3_SSE=none"],
-  [/: S3 answered 403 .*Skewed/, "set the clock of this machine"],
-  [/: S3 answered 403/, "allow s3:GetObject, s3:PutObject and s3:ListBucket (without it, a missing object is a 403)"],
-  [/: S3 answered 400 .*(encrypt|InvalidArgument|InvalidRequest)/i, "set S3_SSE=none if the store lacks encryption"],
-  [/: S3: The encoded data/, "the document is not UTF-8: restore an earlier version of it"],
-  [
-    /: S3 answered (429|5)|( \d+ times|time of this run is up)$/,
-    "try again later, or check its address and the network",
-  ],
-  [/: S3/, "check AWS_ENDPOINT_URL_S3, the network, and whether a proxy answered instead"],
-  [/^(GitLab's|The answer).* is not (JSON|valid)/, "check its address, and whether a proxy answered instead"],
-  [/ is not (JSON|valid)/, "mend it, or restore an earlier version of it"],
-  [
-    /^GitLab.* answered 40[13]( \w+)?$/,
-    "set GITLAB_TOKEN to one with read_api (CI_JOB_TOKEN may do from GitLab 18 on)",
-  ],
-  [/^GitLab.* answered/, "check CI_API_V4_URL, CI_PROJECT_ID, CI_PIPELINE_ID, and what the token can see"],
-  [/^Slack's webhook answered/, "check SLACK_WEBHOOK_URL"],
-  [/^Slack.* (\w+_auth|not_authed|token_\w+|account_inactive)/, "set a new SLACK_API_TOKEN, a valid one (xoxb-...)"],
-  [/^Slack.* missing_scope/, "give the bot the scope chat:write"],
-  [/^Slack.* channel_not_found/, "check the channel's name, and invite the bot if it is private"],
-  [/^Slack.* not_in_channel/, "invite the bot to the channel"],
-  [/^Slack.* is_archived/, "unarchive the channel"],
-  [/^Slack.* msg_too_long/, "shorten JOB_HISTORY_URL"],
-  [/^Slack.* answered/, "check SLACK_API_URL, and what Slack says of this error of chat.postMessage"],
-  [/^Datadog.* answered/, "check DD_API_KEY and DD_SITE"],
-];
-
-/** An error of one line: what failed, why, and, where the reason is a known one, what to do. */
-function failure(message: string, cause?: unknown) {
-  const hint = HINTS.find(([pattern]) => pattern.test(message))?.[1];
-  return new Error(hint ? `${message}; ${hint}` : message, { cause });
-}
-
-// --- The document: what is stored between two pipelines, in the format of DataDog's job_executions.v2.json.
-
-const isObject = (value: unknown): value is Record<string, unknown> =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
-
-const PlainObject = v.custom<object>(isObject, "Expected an object");
-const toMap = v.transform((object: object) => new Map(Object.entries(object)));
-/** An object as a Map, because v.record drops keys that are named `constructor` or `__proto__`. */
-const mapOf = <T extends v.GenericSchema>(value: T) => v.pipe(PlainObject, toMap, v.map(v.string(), value));
-
-const matching = (pattern: RegExp, expected: string) => v.pipe(v.string(), v.regex(pattern, expected));
-
+/** What valibot's own object schemas are not: no array. */
+const PlainObject = v.custom<Record<string, unknown>>(isPlainObject, "Expected an object");
 const Count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
-const isTime = (text: string) => Number.isFinite(Date.parse(text));
-const Timestamp = v.pipe(v.string(), v.check(isTime, "Expected a time, e.g. 2026-11-23T10:00:00Z"));
-
-/** One run of a job: `id` is null where it passed, `commit` where it did not really run. */
-export type Execution = { id: number | null; failing: boolean; commit?: string | null };
-
-// A predicate, where v.object would copy each entry: at 100,000 jobs that is a seventh of the time and memory.
-const Execution = v.custom<Execution>(
-  (value) =>
-    isObject(value) &&
-    (value.id === null || Number.isSafeInteger(value.id)) &&
-    typeof value.failing === "boolean" &&
-    typeof (value.commit ?? "") === "string",
-  "Expected an execution: {id: integer or null, failing: boolean, commit: string or null}",
+const Timestamp = v.pipe(
+  v.string(),
+  v.check((text) => Number.isFinite(Date.parse(text)), "Expected a time, e.g. 2026-11-23T10:00:00Z"),
 );
+
+/** How a job did in one pipeline: `id` is that of a failed job, `commit` is missing where it did not really run. */
+const Execution = v.object({
+  id: v.nullable(v.pipe(v.number(), v.safeInteger())),
+  failing: v.boolean(),
+  commit: v.optional(v.nullable(v.string())),
+});
+export type Execution = v.InferOutput<typeof Execution>;
+
+/** The commit with which a job last turned, from passing to failing or back, and the one before it. */
+const Turn = v.looseObject({
+  commit: v.string(),
+  title: v.optional(v.string()),
+  author: v.optional(v.string()),
+  from: v.optional(v.string()),
+});
+export type Turn = v.InferOutput<typeof Turn>;
+
+const Alert = v.looseObject({ kind: v.picklist(["consecutive", "cumulative"]), pipeline_id: Count, at: Timestamp });
 
 const TrackedJob = v.pipe(
   v.looseObject({
@@ -112,9 +75,8 @@ const TrackedJob = v.pipe(
     jobs_info: v.optional(v.array(Execution)),
     cumulative_failures: v.optional(v.array(Execution)), // the older name of jobs_info
     last_run: v.optional(Timestamp),
-    alert: v.optional(
-      v.looseObject({ kind: v.picklist(["consecutive", "cumulative"]), pipeline_id: Count, at: Timestamp }),
-    ),
+    turned: v.optional(Turn),
+    alert: v.optional(Alert),
   }),
   v.check((job) => (job.jobs_info ?? job.cumulative_failures) !== undefined, "Expected an array jobs_info"),
   v.transform(({ cumulative_failures, jobs_info = cumulative_failures ?? [], ...job }) => ({ ...job, jobs_info })),
@@ -122,14 +84,20 @@ const TrackedJob = v.pipe(
 /** The history of a job: its window, oldest execution first, and its alert while that is open. */
 export type TrackedJob = v.InferOutput<typeof TrackedJob>;
 
-const PendingAlert = v.looseObject({ channel: v.nullable(v.string()), text: v.string(), claimed_at: Timestamp });
-/** A message that is ready to be sent; the run that claimed it last is sending it. */
+/** A message that a run has recorded and not yet seen delivered. `channel` is null for the broadcast channel. */
+const PendingAlert = v.pipe(
+  PlainObject,
+  v.transform(({ claimed_at, ...alert }) => (claimed_at ? { id: "", due: claimed_at, ...alert } : alert)), // version 1
+  v.looseObject({ id: v.string(), channel: v.nullable(v.string()), text: v.string(), due: Timestamp }),
+);
 export type PendingAlert = v.InferOutput<typeof PendingAlert>;
 
 const JobExecutions = v.pipe(
   PlainObject,
   v.looseObject({
     pipeline_id: v.optional(Count, 0),
+    commit: v.optional(v.string()),
+    counted_at: v.optional(Timestamp),
     jobs: mapOf(TrackedJob),
     pending_alerts: v.optional(v.array(PendingAlert), []),
   }),
@@ -137,234 +105,130 @@ const JobExecutions = v.pipe(
 /** The document in memory. Keys that it does not know are kept. */
 export type JobExecutions = v.InferOutput<typeof JobExecutions>;
 
-/** Throws an error that names `source` and, where it is JSON, the path of the first fault. */
-function parseJson<T extends v.GenericSchema>(schema: T, text: string, source: string) {
-  let json: unknown;
-  try {
-    json = JSON.parse(text);
-  } catch (error) {
-    const reason = (error as Error).message.replace(/[\s,.]*".*/s, ""); // without the quotation: it may hold a secret
-    throw failure(`${source} is not JSON: ${reason}`, error);
-  }
-  const { success, output, issues } = v.safeParse(schema, json, { abortEarly: true });
-  if (success) return output;
-  const path = v.getDotPath(issues[0]) ?? "its top";
-  throw failure(`${source} is not valid at ${path}: ${issues[0].message.slice(0, 200)}`);
+function isPlainObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** Decodes piece by piece, as 56 MB would else be in memory twice. Throws where a byte is not UTF-8. */
-async function readUtf8(stream: AsyncIterable<Uint8Array>) {
-  const decoder = new TextDecoder("utf-8", { fatal: true });
-  let text = "";
-  for await (const bytes of stream) text += decoder.decode(bytes, { stream: true });
-  return text + decoder.decode();
+/** An object as a Map, as valibot's own would drop jobs that are named `constructor` or `__proto__`. */
+function mapOf<T extends v.GenericSchema>(value: T) {
+  const toEntries = v.transform((object: Record<string, unknown>) => new Map(Object.entries(object)));
+  return v.pipe(PlainObject, toEntries, v.map(v.string(), value));
 }
 
-const readFile = (path: string) =>
-  readUtf8(createReadStream(path)).catch((error: Error) => {
-    throw failure(`Cannot read ${path}: ${error.message}`, error);
-  });
+// --- Story: what a run does, step by step, and the one function that changes the document.
 
-// --- The environment: each variable, what it must look like, its default. README.md says what they mean.
+const MAX_UPLOADS = 20; // of a document that other runs store at the same time
+const BEGAN_ANEW_MS = 7 * DAY_MS;
 
-/** The variables whose values are never printed: those that this script or the AWS SDK uses. */
-const SECRETS = /^((GITLAB|CI_JOB|SLACK_API|AWS_\w+)_TOKEN|AWS_SECRET_ACCESS_KEY|SLACK_WEBHOOK_URL|DD_API_KEY)$/;
+/** What is counted, by which limits, and who is told. No token can be in it. */
+export type Task = { pipeline: Pipeline; limits: Limits; owners: Owners; dryRun?: boolean };
 
-const word = (expected: string) => v.optional(matching(/^\S+$/, expected));
-const anything = v.optional(v.string());
-const secret = (example: string) =>
-  v.optional(matching(/^[!-~]+$/, `a token without spaces or line breaks, e.g. ${example}`));
-const integer = (expected: string) =>
-  v.pipe(matching(/^0*[1-9]\d*$/, expected), v.transform(Number), v.safeInteger(expected));
-const count = (usual: string) => v.optional(integer(`a positive integer, e.g. ${usual}`), usual);
-const oneOf = <T extends string>(...options: [usual: T, ...T[]]) =>
-  v.optional(v.picklist(options, options.join(" or ")), options[0]);
-const httpUrl = (example: string) => {
-  const expected = `an http or https URL without a password, e.g. ${example}`;
-  return v.pipe(
-    matching(/^https?:\/\/[^\s/@]+([/?#]\S*)?$/, expected),
-    v.url(expected),
-    v.transform((url) => url.replace(/\/+$/, "")),
-  );
-};
-
-const Environment = v.object({
-  CI_PIPELINE_ID: integer("a pipeline's id, a positive integer, e.g. 1005"),
-  CI_COMMIT_SHA: matching(/^[0-9a-f]{7,64}$/i, "a commit's SHA, 7 to 64 hex digits, e.g. 0ddba11"),
-  CI_COMMIT_BRANCH: anything,
-  CI_API_V4_URL: v.optional(httpUrl("https://gitlab.example.com/api/v4")),
-  CI_PROJECT_ID: word("a project's id, e.g. 4242"),
-  CI_PROJECT_URL: v.optional(httpUrl("https://gitlab.example.com/acme/shop")),
-  CI_PROJECT_PATH: word("a project's path, e.g. acme/shop"),
-  GITLAB_TOKEN: secret("glpat-... with read_api, or set CI_JOB_TOKEN"),
-  CI_JOB_TOKEN: secret("glcbt-..."),
-  PIPELINE_JOBS_FILE: anything,
-  JOB_EXECUTIONS_URL: v.optional(
-    matching(
-      /^(s3:\/\/[^/]+\/.+|file:(\/\/)?\/[^/].*|(?!s3:|file:|\S*:\/\/).+)$/i,
-      "s3://bucket/key, a path or a file: URL, e.g. s3://ci/job_executions.v2.json",
-    ),
-    "job_executions.v2.json",
-  ),
-  S3_SSE: oneOf("AES256", "aws:kms", "aws:kms:dsse", "none"),
-  S3_CONDITIONAL_WRITES: oneOf("on", "off"),
-  AWS_ENDPOINT_URL: v.optional(httpUrl("https://s3.example.com")),
-  AWS_ENDPOINT_URL_S3: v.optional(httpUrl("https://s3.example.com")),
-  CONSECUTIVE_THRESHOLD: count("3"),
-  CUMULATIVE_THRESHOLD: count("5"),
-  CUMULATIVE_LENGTH: count("10"),
-  RECOVERY_THRESHOLD: count("3"),
-  NOT_RUN_JOBS: oneOf("keep", "pass"),
-  EXPIRE_AFTER_DAYS: count("30"),
-  SLACK_API_TOKEN: secret("xoxb-..."),
-  SLACK_CHANNEL: word("a channel, e.g. #ci-alerts"),
-  SLACK_WEBHOOK_URL: v.optional(httpUrl("https://hooks.slack.com/services/T0/B0/x")),
-  SLACK_API_URL: v.optional(httpUrl("https://slack.com/api"), "https://slack.com/api"),
-  JOB_OWNERS_FILE: anything,
-  OWNER_CHANNELS_FILE: anything,
-  JOB_HISTORY_URL: v.optional(
-    matching(
-      /^https?:\/\/[^\s/@]+[/?#]\S*\{job\}\S*$/,
-      "an http or https URL with {job}, e.g. https://ci.example.com/?job={job}",
-    ),
-  ),
-  DD_API_KEY: secret("0123456789abcdef0123456789abcdef"),
-  DD_SITE: v.optional(matching(/^[a-z0-9.-]+(:\d+)?$/i, "a host name, e.g. datadoghq.com"), "datadoghq.com"),
-});
-export type Environment = v.InferOutput<typeof Environment>;
-
-type Variables = Record<string, string | undefined>;
-
-/**
- * Validates environment variables; an empty one counts as unset. Throws one error with all that is wrong, each with its
- * name, what is expected and an example, but never with a value: any of them may be a misplaced secret.
- */
-export function parseEnvironment(variables: Variables): Environment {
-  const given: Variables = Object.fromEntries(Object.entries(variables).filter(([, value]) => value));
-  // What is required is empty where it is not set, as that is valid for none of them.
-  const token = given.CI_JOB_TOKEN ? {} : { GITLAB_TOKEN: "" };
-  const api = given.PIPELINE_JOBS_FILE ? {} : { CI_API_V4_URL: "", CI_PROJECT_ID: "", ...token };
-  const required = { CI_PIPELINE_ID: "", CI_COMMIT_SHA: "", ...api };
-  const set: Variables = { ...v.getDefaults(Environment), ...required, ...given };
-  const { success, output, issues = [] } = v.safeParse(Environment, set, { abortPipeEarly: true });
-  const problems = issues.map((issue) => {
-    const variable = v.getDotPath(issue) ?? "";
-    return `${variable} must be ${issue.message}${given[variable] ? "" : " (it is not set)"}`;
-  });
-  if (!set.SLACK_API_TOKEN !== !set.SLACK_CHANNEL) {
-    problems.push("SLACK_API_TOKEN and SLACK_CHANNEL must be set together, e.g. to xoxb-... and #ci");
-  }
-  if (set.SLACK_API_TOKEN && set.SLACK_WEBHOOK_URL) {
-    problems.push("SLACK_API_TOKEN and SLACK_WEBHOOK_URL must not both be set, e.g. only the first");
-  }
-  for (const name of ["CUMULATIVE_THRESHOLD", "RECOVERY_THRESHOLD"]) {
-    const isLonger = Number(set[name]) > Number(set.CUMULATIVE_LENGTH);
-    if (isLonger) problems.push(`${name} must be at most CUMULATIVE_LENGTH, e.g. 3 and 10`);
-  }
-  if (success && problems.length === 0) return output;
-  throw new Error(`The environment is not valid: ${problems.join("; ")}`);
-}
-
-// --- The story: what a run does, step by step.
-
-/** What a run talks to. `now` is the time of the whole run; `signal` ends every request when that takes too long. */
+/** What a run talks to. `now` is the time of the whole run; `signal` ends what it waits for when that takes too long. */
 export type Edges = {
   store: Store;
-  send: (alert: PendingAlert, signal: AbortSignal) => Promise<void>;
+  jobs: Jobs;
+  sender: Sender;
   pause: (ms: number) => Promise<unknown>;
   now: Date;
   signal: AbortSignal;
 };
 
-type Access = Pick<Edges, "store" | "signal">;
+type Outcome = "counted" | "already-counted" | "out-of-order";
 
-/** What a run did: the document as it was read (`before`) and as it was stored, and who was told what. */
+/** What a run did: the document as it was read (`before`) and stored, what it told whom, and what went wrong. */
 export type Run = Update & {
-  outcome: "counted" | "already-counted" | "out-of-order";
+  outcome: Outcome;
   before: JobExecutions;
-  routes: Routes;
-  messages: Message[];
+  messages: Delivery[];
   warnings: string[];
   errors: string[];
 };
 
 /**
- * Counts a pipeline, stores the document and sends the alerts; with `dryRun`, only computes all that.
- * The upload that counts also records the alerts as pending, and another one clears those that were sent, so that a run
- * may die anywhere. Throws where nothing was counted; what fails after that is in the `errors` of the run.
+ * Counts a pipeline, stores the document and sends the alerts. The upload that counts also records the messages, and a
+ * second one clears those that were delivered, so that a run may die anywhere. Throws where the document can't be read
+ * or stored, or the jobs can't be listed: then nothing was counted. What fails after that is in the `errors` of the run.
  */
-export async function checkConsistentFailures(env: Environment, edges: Edges, dryRun = false): Promise<Run> {
-  const owners = await readOwners(env);
-  const titles = new Map<string, string>(); // of commits: read once, however often the upload is tried
-  const failed = listPipelineJobs(env, "failed", edges.signal); // GitLab answers while the store does
-  failed.catch(() => {}); // thrown where it is awaited, which a run that is out of order never does
+export async function checkConsistentFailures(task: Task, edges: Edges): Promise<Run> {
+  const { pipeline, dryRun } = task;
+  edges.jobs("failed").catch(() => {}); // the CI answers while the store does; who needs the answer sees the error
+  const store = dryRun ? { ...edges.store, write: async () => true } : edges.store;
 
-  const run = await untilStored<Run>(edges, async (last) => {
-    const stored = await retrieveJobExecutions(edges);
-    const before = stored?.document ?? createInitialJobExecutions();
-    if (last && wasStored(last, before)) return [last[0]];
-    if (before.pipeline_id > env.CI_PIPELINE_ID) return [bypass(before, "out-of-order")];
-
-    let run = bypass(before, "already-counted");
-    if (before.pipeline_id < env.CI_PIPELINE_ID) {
-      const jobs = await addSucceeded(await failed, before, env, edges.signal);
-      run = { ...run, outcome: "counted", ...updateStatistics(before, jobs, env, edges.now) };
-    }
-    run = { ...run, ...routeAlerts(run.alerts, owners, env) };
-    run = { ...run, ...claimAlerts(run.document, await writeMessages(run.routes, titles, env, edges), edges.now) };
-    if (dryRun || (run.outcome === "already-counted" && run.messages.length === 0)) return [run];
-    return [run, await uploadJobExecutions(run.document, stored?.version, edges)];
+  const run = await changeDocument({ ...edges, store }, async (stored) => {
+    const before = stored ?? createInitialJobExecutions();
+    const outcome = orderOf(pipeline, before, edges.now);
+    const update =
+      outcome === "counted"
+        ? updateStatistics(before, await jobsFor(before, edges.jobs), { ...task, now: edges.now })
+        : { document: before, reached: noneReached(), news: [] };
+    const { routes, warnings } = routeNews(update.news, task.owners, edges.sender.broadcast);
+    const texts = routes.map((route) => ({ channel: route.channel, text: writeMessage(route, pipeline, edges.now) }));
+    if (!stored) texts.unshift({ channel: null, text: writeHello(task, edges.store.source) });
+    return { outcome, before, ...update, ...recordMessages(update.document, texts, edges), warnings };
   });
-  if (dryRun || run.messages.length === 0) return run;
+  if (dryRun)
+    return { ...run, messages: run.messages.map((message) => ({ ...message, delivered: false })), errors: [] };
 
-  const metrics = sendMetrics(run.alerts, owners, env, edges);
   const messages = await sendNotification(run.messages, edges);
-  const errors = [...describeUndelivered(messages), ...(await clearAlerts(messages, edges))];
-  return { ...run, messages, warnings: [...run.warnings, ...(await metrics)], errors };
+  const errors = [...describeFailures(messages, edges.sender), ...(await settleMessages(messages, edges))];
+  return { ...run, messages, errors };
 }
 
-/** Resolves to what kept a step from its end, if anything did: it stops no other. */
-const problemsOf = (step: Promise<unknown>, what: string): Promise<string[]> =>
-  step.then(
-    () => [],
-    (error: Error) => [`${what}: ${error.message}`],
-  );
-
-/** A run that counts, sends and writes nothing: all of it, or what it begins with. */
-function bypass(before: JobExecutions, outcome: Run["outcome"]): Run {
-  const nothing = { reached: noneReached(), alerts: [], routes: new Map(), messages: [], warnings: [], errors: [] };
-  return { outcome, before, document: before, ...nothing };
-}
-
-/** What an attempt to change the document came to, and what the store answered if that was uploaded. */
-type Attempt<T> = [result: T, upload?: Upload];
-
-/** Repeats an attempt, which is given the last one, until no other run stored the document in between. */
-async function untilStored<T>({ store, pause }: Edges, attempt: (last?: Attempt<T>) => Promise<Attempt<T>>) {
-  let last: Attempt<T> | undefined;
-  for (let tries = 1; tries <= MAX_UPLOADS; tries++) {
-    last = await attempt(last);
-    const [result, upload] = last;
-    if (!upload?.conflict) return result;
-    await pause(Math.random() * Math.min(100 * 2 ** tries, 2_000));
+/** Whether a pipeline comes after the stored one. Throws where the ids must have begun anew, as all would be too late. */
+function orderOf({ CI_PIPELINE_ID: id }: Pipeline, { pipeline_id, counted_at }: JobExecutions, now: Date): Outcome {
+  if (id > pipeline_id) return "counted";
+  if (id === pipeline_id) return "already-counted";
+  if (counted_at && now.getTime() - Date.parse(counted_at) > BEGAN_ANEW_MS) {
+    throw failure(
+      `Cannot count pipeline ${id}: it is older than ${pipeline_id}, which was the last one, on ${counted_at.slice(0, 10)}`,
+      "if the ids began anew (a moved project, a renamed workflow), set JOB_EXECUTIONS_URL to a new document",
+    );
   }
-  throw new Error(`Cannot upload job executions to ${store.source}: other runs always did it first; retry this job`);
+  return "out-of-order";
 }
+
+/** The jobs that count: those that passed are asked for only where a tracked job is not among the failed. */
+async function jobsFor(document: JobExecutions, jobs: Jobs): Promise<PipelineJob[]> {
+  const failed = await jobs("failed");
+  const names = new Set(failed.map((job) => job.name));
+  if ([...document.jobs.keys()].every((name) => names.has(name))) return failed;
+  return [...failed, ...(await jobs("passed"))];
+}
+
+type Change = { document: JobExecutions | undefined; messages: PendingAlert[] };
 
 /**
- * Whether the store took an upload that it answered with a conflict, as when the SDK repeats one whose answer was lost:
- * `document` then holds its alerts, which others leave there, or, without any, its pipeline.
+ * Reads the document, changes and stores it, and does it again where another run stored it first. `change` is given
+ * undefined where there is no document, and returns the same one where there is nothing to store.
  */
-function wasStored([run, upload]: Attempt<Run>, document: JobExecutions) {
-  const [message] = run.messages;
-  if (message) return document.pending_alerts.some((alert) => alert.claimed_at === message.claimed_at);
-  return upload?.repeated && document.pipeline_id === run.document.pipeline_id;
+async function changeDocument<T extends Change>(
+  { store, pause, signal }: Pick<Edges, "store" | "pause" | "signal">,
+  change: (stored: JobExecutions | undefined) => Promise<T>,
+): Promise<T> {
+  let last: T | undefined;
+  for (let attempt = 1; attempt <= MAX_UPLOADS; attempt++) {
+    const stored = await retrieveJobExecutions(store, signal);
+    // An upload whose answer got lost is repeated by the SDK, and then refused: the messages show whose it was.
+    const isStored = stored?.document.pending_alerts.some(({ id }) => last?.messages.some((own) => own.id === id));
+    if (last && isStored) return last;
+    last = await change(stored?.document);
+    if (!last.document || last.document === stored?.document) return last;
+    if (await uploadJobExecutions(last.document, stored?.version, { store, signal })) return last;
+    await pause(Math.random() * Math.min(100 * 2 ** attempt, 2_000));
+  }
+  throw failure(
+    `Cannot upload job executions to ${store.source}: it was refused ${MAX_UPLOADS} times, as if others always stored first`,
+    "retry this job if other pipelines end at the same time; if none do, the store refuses its own version: " +
+      "set S3_CONDITIONAL_WRITES=off",
+  );
 }
 
 /** Reads the stored document; undefined where there is none. Throws where it can't be read or is not valid. */
-export async function retrieveJobExecutions({ store, signal }: Access) {
+export async function retrieveJobExecutions(store: Store, signal: AbortSignal) {
   const stored = await store.read(signal);
-  return stored && { document: parseJson(JobExecutions, stored.text, store.source), version: stored.version };
+  if (!stored) return undefined;
+  const todo = "mend the document, or restore an earlier version of it";
+  return { document: parseJson(JobExecutions, stored.text, { source: store.source, todo }), version: stored.version };
 }
 
 /** The document before the first pipeline. */
@@ -372,302 +236,526 @@ export function createInitialJobExecutions(): JobExecutions {
   return { pipeline_id: 0, jobs: new Map(), pending_alerts: [] };
 }
 
-/** Stores the document if `version` (undefined: none) is still the stored one. Throws where it can't be written. */
-export function uploadJobExecutions(document: JobExecutions, version: string | undefined, { store, signal }: Access) {
-  const { jobs, pending_alerts, ...others } = document;
-  const head = JSON.stringify(pending_alerts.length > 0 ? { ...others, pending_alerts } : others).slice(0, -1);
-  // The jobs come last, one by one: as one text, 100,000 of them take a sixth more memory.
-  const parts = [Buffer.from(`${head},"jobs":{`)];
-  for (const [name, job] of jobs) {
-    parts.push(Buffer.from(`${parts.length > 1 ? "," : ""}${JSON.stringify(name)}:${JSON.stringify(job)}`));
-  }
-  return store.write(Buffer.concat([...parts, Buffer.from("}}")]), version, signal);
+/**
+ * Stores the document if `version` (undefined: none) is still the stored one, and resolves to whether it was.
+ * Throws where it can't be written.
+ */
+export function uploadJobExecutions(
+  { pipeline_id, commit, counted_at, jobs, pending_alerts, ...unknown }: JobExecutions,
+  version: string | undefined,
+  { store, signal }: { store: Store; signal: AbortSignal },
+): Promise<boolean> {
+  const text = JSON.stringify({
+    pipeline_id,
+    commit,
+    counted_at,
+    ...unknown,
+    jobs: Object.fromEntries(jobs),
+    pending_alerts: pending_alerts.length > 0 ? pending_alerts : undefined,
+  });
+  return store.write(text, version, signal);
 }
 
-// --- The store: an object in S3, or a local file. An upload replaces only the version that was read.
+// --- Statistics: pure; how each job did, and what that means for its alert. A threshold is reached when equalled.
 
-/** `repeated`: the SDK had sent it before, so that the conflict may be with itself. */
-type Upload = { conflict: boolean; repeated?: boolean };
+type Kind = "consecutive" | "cumulative" | "recovered" | "gone";
 
-/** Where the document is stored: `read` resolves to undefined where there is none, `write` replaces `version` only. */
-export type Store = {
-  source: string;
-  read: (signal: AbortSignal) => Promise<{ text: string; version: string } | undefined>;
-  write: (body: Uint8Array, version: string | undefined, signal: AbortSignal) => Promise<Upload>;
+/** The jobs that reached a threshold, each with the ids of all failing executions in its window, and the others. */
+type Reached = {
+  consecutive: Map<string, number[]>;
+  cumulative: Map<string, number[]>;
+  recovered: string[];
+  gone: string[];
 };
 
-/** The store that `JOB_EXECUTIONS_URL` names. Throws where a file: URL is not a local path. */
-export function openStore(env: Environment): Store {
-  const url = env.JOB_EXECUTIONS_URL;
-  const [, bucket, key] = /^s3:\/\/([^/]+)\/(.+)$/is.exec(url) ?? [];
-  return bucket && key ? s3Store(env, bucket, key) : fileStore(/^file:/i.test(url) ? fileURLToPath(url) : url);
-}
+/** What is to be told of a job: its history after this pipeline, since when its alert is open, how it did last. */
+export type News = { kind: Kind; name: string; job: TrackedJob; openedAt: string; latest?: PipelineJob | undefined };
 
-const NO_ETAG = "an answer without an ETag, as a proxy would give it";
+type Update = { document: JobExecutions; reached: Reached; news: News[] };
 
-function s3Store(env: Environment, Bucket: string, Key: string): Store {
-  const endpoint = env.AWS_ENDPOINT_URL_S3 ?? env.AWS_ENDPOINT_URL;
-  const source = endpoint ? `${env.JOB_EXECUTIONS_URL} at ${new URL(endpoint).host}` : env.JOB_EXECUTIONS_URL;
-  const client = new S3Client({
-    forcePathStyle: endpoint !== undefined,
-    requestChecksumCalculation: "WHEN_REQUIRED", // older stores choke on the CRC32 of the default
-    responseChecksumValidation: "WHEN_REQUIRED",
-    requestHandler: {
-      connectionTimeout: 5_000,
-      requestTimeout: REQUEST_TIMEOUT_MS,
-      throwOnRequestTimeout: true,
-      socketTimeout: REQUEST_TIMEOUT_MS,
-      // A connection each: on a reused one Deno sends a PUT again by itself, uncounted in `attempts`.
-      httpAgent: { keepAlive: false },
-      httpsAgent: { keepAlive: false },
-    },
-  });
-  const explain = (what: string, error: unknown, signal: AbortSignal) => {
-    const { name, message, $metadata: { httpStatusCode: status } = {} } = error as S3ServiceException;
-    const reason = signal.aborted ? "no complete answer in time" : message.replace(/\.?(\n.*)?$/s, "");
-    return failure(`Cannot ${what} ${source}: S3${status ? ` answered ${status} ${name}` : ""}: ${reason}`, error);
-  };
-  let refused: string | undefined | null = null; // the version that the store said it does not hold; null: none
-
-  return {
-    source,
-    async read(abortSignal) {
-      let found: { text: string; version: string } | undefined;
-      try {
-        const { Body, ETag } = await client.send(new GetObjectCommand({ Bucket, Key }), { abortSignal });
-        if (!ETag) throw new Error(NO_ETAG);
-        found = { text: await readUtf8(Body as AsyncIterable<Uint8Array>), version: ETag };
-      } catch (error) {
-        // By its name, as there may be two copies of the SDK.
-        if ((error as Error).name !== "NoSuchKey") throw explain("read job executions from", error, abortSignal);
-      }
-      if (found?.version === refused) {
-        throw new Error(
-          `Cannot upload job executions to ${source}: it refuses its own version; set S3_CONDITIONAL_WRITES=off`,
-        );
-      }
-      return found;
-    },
-    async write(Body, version, abortSignal) {
-      const isConditional = env.S3_CONDITIONAL_WRITES === "on";
-      const command = new PutObjectCommand({
-        Bucket,
-        Key,
-        Body,
-        ContentType: "application/json",
-        ServerSideEncryption: env.S3_SSE === "none" ? undefined : env.S3_SSE,
-        IfMatch: isConditional ? version : undefined,
-        IfNoneMatch: isConditional && version === undefined ? "*" : undefined,
-      });
-      try {
-        const { ETag } = await client.send(command, { abortSignal });
-        if (!ETag) throw new Error(NO_ETAG);
-        return { conflict: false };
-      } catch (error) {
-        const { name, $metadata: { httpStatusCode: status, attempts = 1 } = {} } = error as S3ServiceException;
-        const isConflict = status === 412 || status === 409 || name === "NoSuchKey";
-        if (!isConflict) throw explain("upload job executions to", error, abortSignal);
-        refused = status === 412 ? version : null;
-        return { conflict: true, repeated: attempts > 1 };
-      }
-    },
-  };
-}
-
-function fileStore(path: string): Store {
-  const file = existsSync(path) ? realpathSync(path) : path; // a link stays one
-  const read = async () => {
-    if (!existsSync(file)) return undefined;
-    const text = await readFile(file);
-    return { text, version: text };
-  };
-  return {
-    source: path,
-    read,
-    async write(body, version) {
-      if ((await read())?.version !== version) return { conflict: true };
-      const temporary = `${file}.${crypto.randomUUID()}.tmp`;
-      try {
-        await writeFile(temporary, body);
-        await rename(temporary, file); // whole or not at all
-        return { conflict: false };
-      } catch (error) {
-        throw failure(`Cannot write ${path}: ${(error as Error).message}`, error);
-      } finally {
-        await rm(temporary, { force: true });
-      }
-    },
-  };
-}
-
-// --- The pipeline's jobs: read from GitLab, or from a file of the same shape.
-
-const PipelineJob = v.object({
-  id: v.pipe(v.number(), v.safeInteger(), v.minValue(1)),
-  name: v.pipe(v.string(), v.nonEmpty()),
-  status: v.string(),
-  allow_failure: v.optional(v.boolean(), false),
-  web_url: v.fallback(v.optional(httpUrl("")), undefined), // for the looks of a message, which it does not stop
-});
-export type PipelineJob = v.InferOutput<typeof PipelineJob>;
-
-async function listPipelineJobs(env: Environment, scope: string, signal: AbortSignal) {
-  const { PIPELINE_JOBS_FILE: file } = env;
-  if (file) return parseJson(v.array(PipelineJob), await readFile(file), file);
-  const readPage = async (page: number) => {
-    const path = `/pipelines/${env.CI_PIPELINE_ID}/jobs?scope[]=${scope}&per_page=100&page=${page}`;
-    const { body, headers } = await askGitLab(env, path, signal);
-    const linked = /[?&]page=(\d+)[^<>]*>;\s*rel="?next/.exec(String(headers.link))?.[1];
-    return {
-      jobs: parseJson(v.array(PipelineJob), body, `GitLab's list of jobs with scope ${scope}`),
-      next: Number(headers["x-next-page"] || linked || 0),
-      total: Number(headers["x-total-pages"] || 1), // absent above 10,000 jobs
-    };
-  };
-  const first = await readPage(1);
-  const others = Array.from({ length: Math.min(first.total, 100) - 1 }, (_, i) => readPage(i + 2));
-  const pages = [first, ...(await Promise.all(others))];
-  while ((pages.at(-1)?.next ?? 0) > pages.length) pages.push(await readPage(pages.length + 1));
-  return pages.flatMap((page) => page.jobs);
-}
-
-/** Adds the succeeded jobs only where the document tracks a job that did not fail: on most days one request is all. */
-async function addSucceeded(failed: PipelineJob[], { jobs }: JobExecutions, env: Environment, signal: AbortSignal) {
-  const names = new Set(failed.map((job) => job.name));
-  if (env.PIPELINE_JOBS_FILE || [...jobs.keys()].every((name) => names.has(name))) return failed; // a file has them all
-  return [...failed, ...(await listPipelineJobs(env, "success", signal))];
-}
-
-/** GETs a path below the project. */
-function askGitLab(env: Environment, path: string, signal: AbortSignal) {
-  const url = `${env.CI_API_V4_URL}/projects/${encodeURIComponent(env.CI_PROJECT_ID ?? "")}${path}`;
-  const headers = env.GITLAB_TOKEN ? { "private-token": env.GITLAB_TOKEN } : { "job-token": env.CI_JOB_TOKEN };
-  const { host, pathname } = new URL(url);
-  return request(`GitLab at ${host}, asked for ${pathname},`, url, { headers, signal });
-}
-
-// --- The statistics: pure; how each job did, and what that means for its alert. A threshold is reached when equalled.
-
-const KINDS = ["consecutive", "cumulative", "recovered"] as const; // the gravest first
-type Kind = (typeof KINDS)[number];
-
-/** The jobs that reached a threshold, each with the ids of all failing executions in its window, and the recovered. */
-type Reached = { consecutive: Map<string, number[]>; cumulative: Map<string, number[]>; recovered: string[] };
-const noneReached = (): Reached => ({ consecutive: new Map(), cumulative: new Map(), recovered: [] });
-
-/** What is to be told of a job: its history after this pipeline, since when its alert is open, its latest attempt. */
-export type Alert = { kind: Kind; name: string; job: TrackedJob; openedAt: string; latest: PipelineJob | undefined };
-
-type Update = { document: JobExecutions; reached: Reached; alerts: Alert[] };
+type Facts = { pipeline: Pipeline; limits: Limits; now: Date };
 
 /**
- * Adds the outcome of a pipeline to the histories; of a job that was retried, the latest attempt counts.
- * Returns a new document, without the jobs that say no more than absent ones, and the alerts to send, gravest first:
- * one when a threshold opens the alert of a job, one if that goes from failing often to failing in a row, one when it
- * recovered.
+ * Adds the outcome of a pipeline, given as one entry a job name, to the histories. Returns a new document, without the
+ * jobs that say no more than absent ones, what reached a threshold, and what of that is news: one when the alert of a
+ * job opens, one when it goes from failing often to broken, one when a broken job recovered, one when it is gone.
  */
-export function updateStatistics(before: JobExecutions, ran: PipelineJob[], env: Environment, now: Date): Update {
+export function updateStatistics(before: JobExecutions, ran: PipelineJob[], facts: Facts): Update {
+  const { pipeline, limits, now } = facts;
   const reached = noneReached();
-  const alerts: Alert[] = [];
+  const news: News[] = [];
   const jobs = new Map<string, TrackedJob>();
-  const at = now.toISOString();
-  const attempts = new Map(ran.toSorted((a, b) => a.id - b.id).map((job) => [job.name, job]));
+  const latest = new Map(ran.map((job) => [job.name, job]));
 
-  for (const name of new Set([...before.jobs.keys(), ...attempts.keys()])) {
+  for (const name of new Set([...before.jobs.keys(), ...latest.keys()])) {
+    if (matchesAny(limits.IGNORE_JOBS, name)) continue;
     const tracked = before.jobs.get(name);
-    const latest = attempts.get(name);
-    const execution = toExecution(latest, env);
+    const execution = toExecution(latest.get(name), facts);
     if (!tracked && !execution?.failing) continue; // only a failure makes a job tracked
-    let job = addExecution(tracked ?? NEW_JOB, execution, env, at);
-    const kinds = execution ? reachedBy(job, env) : [];
+    const counted = addExecution(tracked ?? NEW_JOB, execution, { ...facts, before });
+    const isExpired = now.getTime() - Date.parse(counted.last_run) > limits.EXPIRE_AFTER_DAYS * DAY_MS;
+    const kinds = execution ? kindsReached(counted, limits) : [];
+    const { job, told } = changeAlert(counted, kinds, { isExpired, pipeline, now });
+
     for (const kind of kinds) {
       if (kind === "recovered") reached.recovered.push(name);
-      else reached[kind].set(name, idsOf(failuresIn(job)));
+      else reached[kind].set(name, idsOf(failuresIn(counted)));
     }
-    const [kind] = kinds;
-    // One alert for one trouble: while it is open, only going from failing often to failing in a row is news.
-    if (kind === "recovered" || (kind && kind !== job.alert?.kind && job.alert?.kind !== "consecutive")) {
-      alerts.push({ kind, name, job, openedAt: job.alert?.at ?? at, latest });
-      const opened = { pipeline_id: env.CI_PIPELINE_ID, at, ...job.alert };
-      job = { ...job, alert: kind === "recovered" ? undefined : { ...opened, kind } };
-    }
-    const isStale = now.getTime() - Date.parse(job.last_run) > env.EXPIRE_AFTER_DAYS * DAY_MS;
-    const isClean = job.jobs_info.length >= env.CUMULATIVE_LENGTH && failuresIn(job).length === 0;
-    if (!isStale && (job.alert || !isClean)) jobs.set(name, job);
+    if (told === "gone") reached.gone.push(name);
+    const openedAt = counted.alert?.at ?? now.toISOString();
+    if (told) news.push({ kind: told, name, job, openedAt, latest: latest.get(name) });
+    const isClean = job.jobs_info.length >= limits.CUMULATIVE_LENGTH && failuresIn(job).length === 0;
+    if (!isExpired && (job.alert || !isClean)) jobs.set(name, job);
   }
-  alerts.sort((a, b) => KINDS.indexOf(a.kind) - KINDS.indexOf(b.kind));
-  return { document: { ...before, pipeline_id: env.CI_PIPELINE_ID, jobs }, reached, alerts };
+  const { CI_PIPELINE_ID: pipeline_id, CI_COMMIT_SHA: commit } = pipeline;
+  return { document: { ...before, pipeline_id, commit, counted_at: now.toISOString(), jobs }, reached, news };
+}
+
+function noneReached(): Reached {
+  return { consecutive: new Map(), cumulative: new Map(), recovered: [], gone: [] };
 }
 
 const NEW_JOB: TrackedJob = { consecutive_failures: 0, jobs_info: [] };
 
-const failuresIn = (job: TrackedJob) => job.jobs_info.filter((execution) => execution.failing);
-const idsOf = (executions: Execution[]) => executions.flatMap(({ id }) => id ?? []);
-/** The last executions of the window that all failed, or all passed. */
-const lastThat = (job: TrackedJob, failing: boolean) =>
-  job.jobs_info.slice(job.jobs_info.findLastIndex((execution) => execution.failing !== failing) + 1);
-
-/** What this pipeline adds to the window of a job; undefined where it did not run and keeps its history. */
-function toExecution(latest: PipelineJob | undefined, env: Environment): Execution | undefined {
-  const commit = env.CI_COMMIT_SHA;
-  if (latest?.status === "failed" && !latest.allow_failure) return { id: latest.id, failing: true, commit };
-  if (latest?.status === "success") return { id: null, failing: false, commit };
-  return env.NOT_RUN_JOBS === "pass" ? { id: null, failing: false, commit: null } : undefined;
+function failuresIn(job: TrackedJob) {
+  return job.jobs_info.filter((execution) => execution.failing);
 }
 
-function addExecution(job: TrackedJob, execution: Execution | undefined, env: Environment, at: string) {
-  // A job from a document of the original has no last_run yet: its time to expire begins now.
-  const last_run = execution?.commit || !job.last_run ? at : job.last_run;
+function idsOf(executions: Execution[]) {
+  return executions.flatMap(({ id }) => id ?? []);
+}
+
+/** The last executions of the window that all failed, or all passed. */
+function lastThat(job: TrackedJob, failing: boolean) {
+  return job.jobs_info.slice(job.jobs_info.findLastIndex((execution) => execution.failing !== failing) + 1);
+}
+
+/** What this pipeline adds to the window of a job; undefined where it did not run and keeps its history. */
+function toExecution(latest: PipelineJob | undefined, { pipeline, limits }: Facts): Execution | undefined {
+  const commit = pipeline.CI_COMMIT_SHA;
+  if (latest?.outcome === "passed") return { id: null, failing: false, commit };
+  if (latest?.outcome === "failed") {
+    const isIgnored = latest.reason && matchesAny(limits.IGNORE_FAILURES, latest.reason);
+    return isIgnored ? undefined : { id: latest.id, failing: true, commit };
+  }
+  return limits.NOT_RUN_JOBS === "pass" ? { id: null, failing: false, commit: null } : undefined;
+}
+
+function addExecution(
+  job: TrackedJob,
+  execution: Execution | undefined,
+  { pipeline, limits, now, before }: Facts & { before: JobExecutions },
+) {
   const window = execution ? [...job.jobs_info, execution] : job.jobs_info;
-  const jobs_info = window.length > env.CUMULATIVE_LENGTH ? window.slice(-env.CUMULATIVE_LENGTH) : window;
-  if (!execution) return { ...job, jobs_info, last_run };
-  return { ...job, consecutive_failures: execution.failing ? job.consecutive_failures + 1 : 0, jobs_info, last_run };
+  const counted = {
+    ...job,
+    jobs_info: window.length > limits.CUMULATIVE_LENGTH ? window.slice(-limits.CUMULATIVE_LENGTH) : window,
+    // A job from a document of the original has no last_run yet: its time to expire begins now.
+    last_run: execution?.commit || !job.last_run ? now.toISOString() : job.last_run,
+  };
+  if (!execution) return counted;
+  const consecutive_failures = execution.failing ? job.consecutive_failures + 1 : 0;
+  const hasTurned = execution.failing
+    ? consecutive_failures === 1
+    : execution.commit && !lastThat(job, false).some(({ commit }) => commit);
+  if (!hasTurned) return { ...counted, consecutive_failures };
+  const turned = {
+    commit: pipeline.CI_COMMIT_SHA,
+    title: titleOf(pipeline),
+    author: pipeline.CI_COMMIT_AUTHOR,
+    from: job.jobs_info.at(-1)?.commit ?? before.commit,
+  };
+  return { ...counted, consecutive_failures, turned };
+}
+
+/** The first line of a commit's message that says something: of a merge, that is what its description begins with. */
+function titleOf({ CI_COMMIT_TITLE = "", CI_COMMIT_DESCRIPTION = "" }: Pipeline): string | undefined {
+  const lines = `${CI_COMMIT_TITLE}\n${CI_COMMIT_DESCRIPTION}`.split(/[\r\n]+/).map((line) => line.trim());
+  const said = lines.filter((line) => line !== "");
+  const title = said.find((line) => !line.startsWith("Merge ")) ?? said[0];
+  return title && cut(title, MAX_TITLE);
 }
 
 /** What the last execution of a job reached, the gravest first. */
-function reachedBy(job: TrackedJob, env: Environment): Kind[] {
-  const passes = lastThat(job, false).length;
-  if (passes > 0) return job.alert && passes >= env.RECOVERY_THRESHOLD ? ["recovered"] : [];
-  const kinds: Kind[] = [];
-  if (job.consecutive_failures === env.CONSECUTIVE_THRESHOLD) kinds.push("consecutive");
-  if (failuresIn(job).length === env.CUMULATIVE_THRESHOLD) kinds.push("cumulative");
+function kindsReached(job: TrackedJob, limits: Limits): Exclude<Kind, "gone">[] {
+  const last = job.jobs_info.slice(-limits.RECOVERY_THRESHOLD);
+  const hasPassed = last.length === limits.RECOVERY_THRESHOLD && last.every((execution) => !execution.failing);
+  if (job.alert && hasPassed && last.some((execution) => execution.commit)) return ["recovered"];
+  if (!job.jobs_info.at(-1)?.failing) return [];
+  const kinds: Exclude<Kind, "gone">[] = [];
+  if (job.consecutive_failures === limits.CONSECUTIVE_THRESHOLD) kinds.push("consecutive");
+  if (failuresIn(job).length === limits.CUMULATIVE_THRESHOLD) kinds.push("cumulative");
   return kinds;
 }
 
-// --- The routing: who owns a job, and which channels get which alerts.
+/** Opens, escalates or closes the alert of a job, and says what of that is told. One alert for one trouble. */
+function changeAlert(
+  job: TrackedJob,
+  [gravest]: Kind[],
+  { isExpired, pipeline, now }: { isExpired: boolean; pipeline: Pipeline; now: Date },
+): { job: TrackedJob; told?: Kind | undefined } {
+  const { alert, ...closed } = job;
+  if (gravest === "recovered") {
+    // A job that only failed often and is quiet for a while is no news.
+    return { job: closed, told: alert?.kind === "consecutive" ? "recovered" : undefined };
+  }
+  if (alert && isExpired) return { job: closed, told: "gone" };
+  const isEscalation = gravest === "consecutive" && alert?.kind === "cumulative";
+  if ((gravest === "consecutive" || gravest === "cumulative") && (!alert || isEscalation)) {
+    const opened = { pipeline_id: pipeline.CI_PIPELINE_ID, at: now.toISOString(), ...alert, kind: gravest };
+    return { job: { ...job, alert: opened }, told: gravest };
+  }
+  return { job };
+}
 
-type Owners = { rules: { pattern: RegExp; owners: string[] }[]; channels: Map<string, string> };
+// --- Messages: pure; what a channel reads, in Slack's mrkdwn. Names, titles, authors and branches are data in it.
 
-/** The alerts of each channel, of the one that gets all of them first; null is the webhook, or stdout. */
-export type Routes = Map<string | null, Alert[]>;
+const MAX_MESSAGE = 3_900; // UTF-16 units as sent: Slack shows some 4,000 well
+const MAX_TITLE = 150; // of a commit's title, and of its author
+const MAX_LABEL = 100; // of a project's or branch's name, and of a stage with a reason
+const MAX_HEADLINE_NAME = 200;
 
-async function readOwners({ JOB_OWNERS_FILE: owners, OWNER_CHANNELS_FILE: channels }: Environment) {
-  const Channels = mapOf(matching(/^\S+$/, "Expected a channel, e.g. #team"));
-  const known = channels ? parseJson(Channels, await readFile(channels), channels) : [];
+/** What a kind of news begins with, the word for it, and what is told of its jobs, the gravest first. */
+const KINDS: Record<Kind, { sign: string; word: string; describe: (group: Group, context: Context) => string }> = {
+  consecutive: { sign: "🔴", word: "broken", describe: describeBroken },
+  cumulative: { sign: "🟠", word: "failing often", describe: describeOften },
+  recovered: { sign: "🟢", word: "recovered", describe: describeRecovered },
+  gone: { sign: "⚪", word: "gone", describe: describeGone },
+};
+
+/** News of at least one job, told together: jobs that broke with one commit, that one commit mended, or are alike. */
+type Group = [News, ...News[]];
+
+/** What is told of a group: a line, and a list below it of which perhaps not all fits. */
+type Paragraph = { head: string; list: string[]; jobs: number };
+
+type Links = ReturnType<typeof linksOf>;
+/** `title` is that of the only cause, which the first line tells already. */
+type Context = { links: Links; now: Date; title: string | undefined };
+
+/**
+ * The message for a channel, of at most 3,900 characters: a first line that says all that a phone needs, then a
+ * paragraph for each group. What does not fit is counted. `now` tells for how long an alert was open.
+ */
+export function writeMessage({ news, mentions }: Route, pipeline: Pipeline, now: Date): string {
+  const links = linksOf(pipeline);
+  const sorted = news.toSorted((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
+  const groups = [...groupBy(sorted, groupOf).values()].sort((a, b) => gravityOf(a) - gravityOf(b));
+  const [main] = groups.length === 1 ? sorted : [];
+  const title = main?.kind === "consecutive" ? turnOf(main.job)?.title : undefined;
+
+  const first = [...mentions, writeFirstLine(sorted, pipeline, title)].join(" ");
+  const paragraphs = groups.map((group) => writeParagraph(group, { links, now, title }));
+  return [first, ...fitParagraphs(paragraphs, MAX_MESSAGE - first.length, links.pipeline)].join("\n\n");
+}
+
+function groupOf({ kind, job }: News) {
+  return kind === "consecutive" || kind === "recovered" ? `${kind} ${turnOf(job)?.commit}` : kind;
+}
+
+/** Its place: the gravest kind first, and of one kind the largest group. */
+function gravityOf([{ kind }, ...others]: Group) {
+  return Object.keys(KINDS).indexOf(kind) - others.length / 1_000_000;
+}
+
+/** The commit with which a job turned; for a document of the original, as far as its window shows it. */
+function turnOf(job: TrackedJob): Turn | undefined {
+  if (job.turned) return job.turned;
+  const streak = lastThat(job, job.consecutive_failures > 0);
+  const beganEarlier = streak.length < job.consecutive_failures;
+  const commit = streak.find((execution) => execution.commit)?.commit;
+  const before = job.jobs_info.slice(0, -streak.length).findLast((execution) => execution.commit);
+  return commit && !beganEarlier ? { commit, from: before?.commit ?? undefined } : undefined;
+}
+
+function writeFirstLine(news: News[], pipeline: Pipeline, title: string | undefined) {
+  const counts = Object.entries(KINDS).flatMap(([kind, { sign, word }]) => {
+    const names = news.filter((item) => item.kind === kind).map(({ name }) => escapeText(name));
+    const name = names.length === 1 && names.find(({ length }) => length <= MAX_HEADLINE_NAME);
+    return names.length > 0 ? `${sign} ${name || formatCount(names.length, "job")} ${word}` : [];
+  });
+  const cause = title ? `: "${escapeText(title)}"` : "";
+  return `${counts.join(", ")} in ${placeOf(pipeline)}${cause}, ${linkPipeline(pipeline)}`;
+}
+
+function linkPipeline(pipeline: Pipeline) {
+  return link(linksOf(pipeline).pipeline, `pipeline ${pipeline.CI_PIPELINE_ID}`);
+}
+
+function placeOf({ CI_PROJECT_PATH: project = "this project", CI_COMMIT_BRANCH: branch, CI_COMMIT_SHA }: Pipeline) {
+  return `${escapeText(cut(project, MAX_LABEL))} ${escapeText(cut(branch ?? shorten(CI_COMMIT_SHA), MAX_LABEL))}`;
+}
+
+function writeParagraph(group: Group, context: Context): Paragraph {
+  const { links } = context;
+  const [{ kind, job }] = group;
+  const { sign, describe } = KINDS[kind];
+  const details = group.map(detailsOf);
+  const isShared = details.every((detail) => detail === details[0]); // then they are told once
+  const names = group.map((news, i) => link(urlOf(news, links), news.name) + (isShared ? "" : details[i]));
+  const subject = group.length === 1 ? names[0] : `${group.length} jobs`;
+  const head = `${sign} ${subject}${isShared ? details[0] : ""} ${describe(group, context)}`;
+  if (group.length > 1) return { head: `${head}\n`, list: names, jobs: group.length };
+  const failures = { consecutive: lastThat(job, true), cumulative: failuresIn(job), recovered: [], gone: [] }[kind];
+  const list = idsOf(failures).map((id) => link(links.job(id), `${id}`));
+  return { head: list.length > 0 ? `${head}\nfailures: ` : head, list, jobs: 1 };
+}
+
+function describeBroken([{ job }]: Group, { links, title: told }: Context) {
+  const failed = `failed ${formatCount(job.consecutive_failures, "time")} in a row`;
+  const turn = turnOf(job);
+  if (!turn) return failed;
+  const { title, author, from } = turn;
+  const since = ` since ${linkCommit(turn, links)}${title && !told ? ` "${escapeText(title)}"` : ""}`;
+  const by = author ? ` by ${escapeText(author)}` : "";
+  const url = from && from !== turn.commit && links.compare(from, turn.commit);
+  return `${failed}${since}${by}${url ? `, ${link(url, `changes since ${shorten(from)}`)}` : ""}`;
+}
+
+function describeOften([{ job }, ...others]: Group) {
+  const executions = formatSpan([job, ...others.map((news) => news.job)].map(({ jobs_info }) => jobs_info.length));
+  return `failed ${formatCount(failuresIn(job).length, "time")} in the last ${executions} executions`;
+}
+
+function describeRecovered(group: Group, { links, now }: Context) {
+  const passes = formatSpan(group.map(({ job }) => lastThat(job, false).length));
+  const longest = Math.max(...group.map(({ openedAt }) => now.getTime() - Date.parse(openedAt)));
+  const open = `${group.length === 1 ? "its alert was open for" : "the alerts were open for up to"} ${formatDuration(longest)}`;
+  const turn = turnOf(group[0].job);
+  const title = turn?.title ? ` "${escapeText(turn.title)}"` : "";
+  const author = turn?.author ? ` (${escapeText(turn.author)})` : "";
+  const mended = turn ? `, mended by ${linkCommit(turn, links)}${title}${author}` : "";
+  return `passed ${passes} ${passes === "1" ? "time" : "times"} in a row, ${open}${mended}`;
+}
+
+function describeGone({ length }: Group) {
+  return length === 1 ? "is gone: its alert is closed" : "are gone: their alerts are closed";
+}
+
+/** Behind a job's name: where it failed and why, as far as that says more than that its script did. */
+function detailsOf({ kind, job, latest }: News) {
+  if (kind === "gone") return ` (not run since ${job.last_run?.slice(0, 10)})`;
+  if (kind === "recovered" || !latest) return "";
+  const reason = latest.reason === "script_failure" ? undefined : latest.reason;
+  const known = [latest.stage, reason].filter(Boolean);
+  return known.length > 0 ? ` (${escapeText(cut(known.join(": "), MAX_LABEL))})` : "";
+}
+
+/** The page of the job that the news is of: the latest attempt, or the last one that failed. */
+function urlOf({ job, latest }: News, links: Links) {
+  const id = latest?.id ?? idsOf(failuresIn(job)).at(-1);
+  return latest?.url ?? (id ? links.job(id) : undefined);
+}
+
+/** As many paragraphs as fit, each with its head, then with as much of its list as there is room for. */
+function fitParagraphs(paragraphs: Paragraph[], length: number, pipelineUrl: string | undefined): string[] {
+  const andMore = (count: number) => `and ${link(pipelineUrl, `${count} more`)}`;
+  const reserve = andMore(1_000_000).length + "\n\n".length; // for the end of each list, and of the message
+  const shown: Paragraph[] = [];
+  let room = length - reserve;
+  for (const paragraph of paragraphs) {
+    room -= "\n\n".length + paragraph.head.length + reserve;
+    if (room < 0) break;
+    shown.push(paragraph);
+  }
+  room = Math.max(room, 0);
+  const texts = shown.map(({ head, list }) => {
+    const lengths = list.map((item) => item.length + ", ".length);
+    const isWhole = sum(lengths) <= room + reserve;
+    const fitting = isWhole ? list.length : lengths.findIndex((_, i) => sum(lengths.slice(0, i + 1)) > room);
+    room -= sum(lengths.slice(0, fitting)) - (isWhole ? reserve : 0);
+    const end = isWhole ? [] : [andMore(list.length - fitting)];
+    return head + [...list.slice(0, fitting), ...end].join(", ");
+  });
+  const left = sum(paragraphs.slice(shown.length).map(({ jobs }) => jobs));
+  return left > 0 ? [...texts, andMore(left)] : texts;
+}
+
+function sum(numbers: number[]) {
+  return numbers.reduce((total, number) => total + number, 0);
+}
+
+/** What the run says that creates the document: who sees it knows that all is set up, or that the document was lost. */
+export function writeHello({ pipeline, limits }: Task, source: string): string {
+  const { CONSECUTIVE_THRESHOLD: inARow, CUMULATIVE_THRESHOLD: often, CUMULATIVE_LENGTH: window } = limits;
+  return [
+    `👋 check-failures now watches the CI jobs of ${placeOf(pipeline)}, from ${linkPipeline(pipeline)} on.`,
+    `It will speak when a job failed ${formatCount(inARow, "time")} in a row, or ${often} times in its last ${window} executions, and when a broken job has recovered. Until then it is silent.`,
+    `Have you seen this message before? Then the document ${escapeText(source)} was lost, and with it the open alerts.`,
+  ].join("\n");
+}
+
+/** The pages of GitLab or GitHub; undefined where the project's address is not known. */
+function linksOf({ CI_PROJECT_URL, CI_PIPELINE_URL, CI_PIPELINE_ID, GITHUB_ACTIONS }: Pipeline) {
+  const isGitHub = GITHUB_ACTIONS === "true";
+  const page = (path: string) => CI_PROJECT_URL && `${CI_PROJECT_URL}/${isGitHub ? "" : "-/"}${path}`;
   return {
-    rules: owners ? parseOwners(await readFile(owners), owners) : [],
-    channels: new Map([...known].map(([owner, channel]) => [owner.toLowerCase(), channel])),
+    // A run's number, which GitHub's runs are counted by here, is not in its address.
+    pipeline: CI_PIPELINE_URL ?? (isGitHub ? undefined : page(`pipelines/${CI_PIPELINE_ID}`)),
+    commit: (commit: string) => page(`commit/${commit}`),
+    compare: (from: string, to: string) => page(`compare/${from}...${to}`),
+    job: (id: number) => page(`${isGitHub ? "runs" : "jobs"}/${id}`),
   };
 }
 
+function link(url: string | undefined, label: string) {
+  if (!url) return escapeText(label);
+  return `<${escapeText(url.replace(/[\s\p{Cc}<>|]/gu, encodeURIComponent))}|${escapeText(label).replaceAll("|", "/")}>`;
+}
+
+function linkCommit({ commit }: Turn, links: Links) {
+  return link(links.commit(commit), shorten(commit));
+}
+
+function shorten(commit: string) {
+  return commit.slice(0, 8);
+}
+
+function escapeText(text: string) {
+  return toOneLine(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+}
+
+/** Without what would break a line, move the cursor or turn the direction of writing. */
+function toOneLine(text: string) {
+  return text.replace(/[\p{Cc}\u2028-\u202e\u2066-\u2069]+/gu, " ");
+}
+
+/** The first UTF-16 units of a text, without half a character at the end. */
+function cut(text: string, length: number) {
+  return text.slice(0, length).replace(/\p{Surrogate}$/u, "");
+}
+
+function formatCount(count: number, unit: string) {
+  return `${count} ${unit}${count === 1 ? "" : "s"}`;
+}
+
+/** The numbers as `10`, or `8 to 10` where they differ. */
+function formatSpan(numbers: number[]) {
+  const [low, high] = [Math.min(...numbers), Math.max(...numbers)];
+  return low === high ? `${low}` : `${low} to ${high}`;
+}
+
+function formatDuration(ms: number) {
+  if (ms >= 2 * DAY_MS) return formatCount(Math.round(ms / DAY_MS), "day");
+  if (ms >= 2 * HOUR_MS) return formatCount(Math.round(ms / HOUR_MS), "hour");
+  return formatCount(Math.max(0, Math.round(ms / 60_000)), "minute"); // whatever the clocks of two machines say
+}
+
+/** What mrkdwn shows, for where there is no Slack: a link as its label, followed by the address. */
+export function toPlainText(mrkdwn: string): string {
+  return mrkdwn
+    .replace(/<([^|<>]+)\|([^<>]+)>/g, "$2 ($1)")
+    .replaceAll("&lt;", "<")
+    .replaceAll("&gt;", ">")
+    .replaceAll("&amp;", "&");
+}
+
+/** The items by key, in the order in which the keys come first; each group has at least one. */
+function groupBy<T, K>(items: T[], keyOf: (item: T) => K): Map<K, [T, ...T[]]> {
+  const groups = new Map<K, [T, ...T[]]>();
+  for (const item of items) {
+    const group = groups.get(keyOf(item));
+    if (group) group.push(item);
+    else groups.set(keyOf(item), [item]);
+  }
+  return groups;
+}
+
+// --- Routing: pure; who owns a job, and which channels are told of it.
+
+type Target = { channel: string; mentions: string[] };
+/** The rules of the owners file, of which the last that matches counts, and where each owner reads, in lower case. */
+export type Owners = { rules: { pattern: RegExp; owners: string[] }[]; channels: Map<string, Target> };
+
+/** What a channel is told (null is the broadcast channel), and who is mentioned there. */
+export type Route = { channel: string | null; news: News[]; mentions: string[] };
+
 /**
- * Parses lines of a pattern (`*`, `?`, `\` before a character to be taken as it is, also a space) and its owners.
+ * Finds who is told of what: the broadcast channel of everything, each owner's channel of its own jobs. Where `broadcast`
+ * is null there are no channels, and all is one message. An owner without a channel is a warning: everything is in the
+ * broadcast channel anyway.
+ */
+export function routeNews(news: News[], owners: Owners, broadcast: string | null) {
+  const warnings = new Set<string>();
+  const ownNews = broadcast === null ? [] : news;
+  const targets = ownNews.flatMap((item) => {
+    const rule = owners.rules.findLast(({ pattern }) => pattern.test(item.name));
+    return (rule?.owners ?? []).flatMap((owner) => {
+      const known = owners.channels.get(owner.toLowerCase());
+      const target = owner.startsWith("#") ? { channel: owner, mentions: [] } : known;
+      if (!target) warnings.add(`${owner} has no channel: add it to OWNER_CHANNELS_FILE`);
+      return target ? { ...target, item } : [];
+    });
+  });
+  const everything = news.map((item) => ({ channel: broadcast, mentions: [], item }));
+  const routes = [...groupBy([...everything, ...targets], ({ channel }) => bareName(channel)).values()].map((group) => {
+    const alerts = group.filter(({ item }) => item.kind === "consecutive" || item.kind === "cumulative");
+    const [{ channel }] = group;
+    return {
+      channel: channel === broadcast ? null : channel,
+      news: [...new Set(group.map(({ item }) => item))],
+      mentions: [...new Set(alerts.flatMap(({ mentions }) => mentions))],
+    };
+  });
+  return { routes, warnings: [...warnings] };
+}
+
+/** Channels are the same however they are spelt. */
+function bareName(channel: string | null) {
+  return channel?.replace(/^#/, "").toLowerCase();
+}
+
+/**
+ * Parses lines of a pattern and its owners, each a `#channel` or an `@owner`; a line that begins with `#` is a comment.
  * Throws an error that names `source` and the line.
  */
 export function parseOwners(text: string, source: string): Owners["rules"] {
   return text.split(/\r?\n/).flatMap((line, index) => {
-    const [pattern, ...owners] = line.match(/(\\.|[^\s\\])+/gu) ?? [];
-    const fail = (problem: string) => new Error(`${source}:${index + 1}: ${problem}`);
-    if (pattern?.startsWith("#")) return [];
-    if (/(^|[^\\])(\\\\)*\\\s*$/.test(line)) throw fail("Expected a character after the last backslash");
-    if (pattern === undefined) return [];
-    if (owners.length === 0) throw fail(`Expected an owner after the pattern ${pattern}, e.g. @org/team or #channel`);
-    if (owners.includes("#")) throw fail("Expected a channel's name after #; a comment needs a line of its own");
+    if (/^\s*(#|$)/.test(line)) return [];
+    const [pattern = "", ...owners] = splitWords(line);
+    const fail = (problem: string, todo: string) => failure(`${source}:${index + 1}: ${problem}`, todo);
+    if (endsInBackslash(line)) throw fail("a backslash ends the line", "give it the character that it is to escape");
+    if (owners.length === 0) throw fail(`${pattern} has no owner`, "add one, e.g. @acme/ci or #ci-alerts");
+    const wrong = owners.find((owner) => !/^[@#]./.test(owner));
+    if (wrong) throw fail(`${wrong} is not an owner`, "begin owners with @ or #, and give a comment a line of its own");
     return { pattern: toRegExp(pattern), owners: [...new Set(owners)] };
   });
 }
 
-function toRegExp(pattern: string) {
+/** Parses an owner's channel and whom to mention there: `#team-ci <!subteam^S0123ABCD>`. */
+const ChannelOfOwner = v.pipe(
+  v.string(),
+  v.regex(
+    /^\s*[^\s<>]+(\s+<(!subteam\^\w+|@\w+|!here|!channel)>)*\s*$/,
+    "Expected a channel, and then, if anybody, whom to mention, e.g. #team-ci <!subteam^S0123ABCD>",
+  ),
+  v.transform((text): Target => {
+    const [channel = "", ...mentions] = text.trim().split(/\s+/);
+    return { channel, mentions };
+  }),
+);
+
+/** Reads the files of owners and their channels. Throws where one can't be read, or names the line that is wrong. */
+export async function readOwners({ JOB_OWNERS_FILE: owners, OWNER_CHANNELS_FILE: channels }: Routing): Promise<Owners> {
+  const context = { source: `${channels}`, todo: "mend OWNER_CHANNELS_FILE" };
+  const known = channels ? parseJson(mapOf(ChannelOfOwner), await readTextFile(channels), context) : [];
+  return {
+    rules: owners ? parseOwners(await readTextFile(owners), owners) : [],
+    channels: new Map([...known].map(([owner, target]) => [owner.toLowerCase(), target])),
+  };
+}
+
+/** The words of a text; a backslash takes the character behind it as it is, also a space. */
+function splitWords(text: string): string[] {
+  return text.match(/(\\.|[^\s\\])+/gsu) ?? [];
+}
+
+function endsInBackslash(text: string) {
+  return /(^|[^\\])(\\\\)*\\\s*$/.test(text);
+}
+
+/** A pattern of the whole name: `*` is any text, `?` any character, and what follows `\` is taken as it is. */
+function toRegExp(pattern: string): RegExp {
   const source = pattern.replace(/\\(.)|\*+|./gsu, (token, escaped: string = token) => {
     if (token.startsWith("*")) return "\0";
     return token === "?" ? "." : escaped.replace(/[\\^$.*+?()[\]{}|/]/, "\\$&");
@@ -677,298 +765,601 @@ function toRegExp(pattern: string) {
   return new RegExp(`^${stars}$`, "su");
 }
 
-/** The owners of a job: those of the last line that matches its name. */
-const ownersOf = (name: string, { rules }: Owners) => rules.findLast(({ pattern }) => pattern.test(name))?.owners;
-
-/** Finds the channels of each alert. An owner without one is a warning: the first channel has the alert anyway. */
-export function routeAlerts(alerts: Alert[], owners: Owners, env: Environment): { routes: Routes; warnings: string[] } {
-  const routes: Routes = new Map(alerts.length > 0 ? [[env.SLACK_CHANNEL ?? null, alerts]] : []);
-  const unrouted = new Set<string>();
-  const bare = (channel: string | null) => channel?.replace(/^#/, "").toLowerCase();
-  for (const alert of env.SLACK_CHANNEL ? alerts : []) {
-    for (const owner of ownersOf(alert.name, owners) ?? []) {
-      const channel = owner.startsWith("#") ? owner : owners.channels.get(owner.toLowerCase());
-      if (channel) {
-        const known = [...routes.keys()].find((other) => bare(other) === bare(channel)) ?? channel;
-        routes.set(known, [...new Set(routes.get(known)).add(alert)]);
-      } else unrouted.add(owner);
-    }
-  }
-  return { routes, warnings: [...unrouted].map((owner) => `${owner} has no channel in OWNER_CHANNELS_FILE`) };
+function matchesAny(patterns: RegExp[], text: string) {
+  return patterns.some((pattern) => pattern.test(text));
 }
 
-// --- The messages: pure but for the titles of commits; Slack's mrkdwn, in which names and titles are data.
+// --- Delivery: messages are recorded in the document, sent, and then cleared, or handed on to the next run.
 
-type Context = { env: Environment; now: Date; titles: Map<string, string> };
+const DUE_MS = 300_000; // a run that recorded a message is over long before another may send it
+const MAX_WAITING = 10; // of one channel, in one run: a token that was dead for long is no flood
+const SETTLE_TIMEOUT_MS = 20_000; // on top of the run's: what became of the messages must still be stored
 
-// Circles in red, orange and green, and below a cross, a dot and an arrow: escaped, as a file that is all ASCII takes a
-// twentieth off a whole run under Node 24.
-/** What an alert of a kind begins with. */
-const HEADLINES: Record<Kind, [sign: string, label: string]> = {
-  consecutive: ["\u{1f534}", "broken"],
-  cumulative: ["\u{1f7e0}", "failing often"],
-  recovered: ["\u{1f7e2}", "recovered"],
+/** A message and what became of it; `due` is when the next run may send one that was not delivered. */
+export type Delivery = PendingAlert & { delivered: boolean; dropped?: boolean; error?: string };
+
+/** Records the texts of this run in the document, and takes over what is due of earlier runs. */
+function recordMessages(
+  document: JobExecutions,
+  texts: Pick<PendingAlert, "channel" | "text">[],
+  { sender, now }: Pick<Edges, "sender" | "now">,
+) {
+  const due = document.pending_alerts.filter((alert) => Date.parse(alert.due) <= now.getTime());
+  // Without channels, everything was said in one place: an owner's copy is dropped.
+  const dropped = due.filter(({ channel }) => channel !== null && sender.broadcast === null);
+  const sendable = due.filter((alert) => !dropped.includes(alert));
+  const waiting = [...groupBy(sendable, ({ channel }) => channel).values()].flatMap((all) => all.slice(0, MAX_WAITING));
+  const left = document.pending_alerts.filter((alert) => !dropped.includes(alert) && !waiting.includes(alert));
+  const dueNext = new Date(now.getTime() + DUE_MS).toISOString();
+  const messages = [...waiting, ...texts].map((message) => ({ ...message, id: randomUUID(), due: dueNext }));
+  const isSame = messages.length === 0 && dropped.length === 0;
+  return { document: isSame ? document : { ...document, pending_alerts: [...left, ...messages] }, messages };
+}
+
+/** Sends messages, to each channel in their order. A failure is noted in the delivery and stops no other. */
+export async function sendNotification(
+  messages: PendingAlert[],
+  edges: Pick<Edges, "sender" | "now" | "signal">,
+): Promise<Delivery[]> {
+  const channels = [...groupBy(messages, ({ channel }) => channel).values()];
+  const sent = await Promise.all(channels.map((queue) => sendInOrder(queue, edges)));
+  return sent.flat();
+}
+
+async function sendInOrder(queue: PendingAlert[], { sender, now, signal }: Pick<Edges, "sender" | "now" | "signal">) {
+  const deliveries: Delivery[] = [];
+  let pause: Partial<Delivery> | undefined; // what Slack asked for: until then, nothing is tried in this channel
+  for (const message of queue) {
+    if (pause) {
+      deliveries.push({ ...message, ...pause, delivered: false });
+      continue;
+    }
+    try {
+      await sender.send(message.text, message.channel, signal);
+      deliveries.push({ ...message, delivered: true });
+    } catch (error) {
+      const { message: reason, retryAt, isChannels } = error as Failure;
+      const isOwners = message.channel !== null && bareName(message.channel) !== bareName(sender.broadcast);
+      const due = (retryAt ?? now).toISOString();
+      deliveries.push({ ...message, delivered: false, dropped: Boolean(isChannels && isOwners), due, error: reason });
+      if (retryAt) pause = { due, error: reason };
+    }
+  }
+  return deliveries;
+}
+
+/** Takes what was delivered or dropped out of the document, and hands on the rest; resolves to what kept it from that. */
+async function settleMessages(deliveries: Delivery[], { store, pause }: Edges): Promise<string[]> {
+  if (deliveries.length === 0) return [];
+  const settled = new Map(deliveries.map((delivery) => [delivery.id, delivery]));
+  const edges = { store, pause, signal: AbortSignal.timeout(SETTLE_TIMEOUT_MS) };
+  try {
+    await changeDocument(edges, async (stored) => {
+      const pending = stored?.pending_alerts ?? [];
+      if (!stored || !pending.some(({ id }) => settled.has(id))) return { document: stored, messages: [] };
+      const pending_alerts = pending.flatMap((alert) => {
+        const { delivered, dropped, due } = settled.get(alert.id) ?? { due: alert.due };
+        return delivered || dropped ? [] : { ...alert, due };
+      });
+      return { document: { ...stored, pending_alerts }, messages: [] };
+    });
+    return [];
+  } catch (error) {
+    return [`What became of the messages is not stored, so some may be sent again: ${(error as Error).message}`];
+  }
+}
+
+function describeFailures(deliveries: Delivery[], { broadcast }: Sender): string[] {
+  const dropped = deliveries.filter((delivery) => delivery.dropped);
+  const waiting = deliveries.filter((delivery) => !delivery.delivered && !delivery.dropped);
+  const errors = [...groupBy(dropped, ({ channel }) => channel).values()].map(
+    ([{ channel, error }]) => `${channel} refused what ${broadcast} has as well, so it is dropped: ${error}`,
+  );
+  if (waiting.length > 0) {
+    const reasons = waiting.map(({ channel, error }) => [channel ?? broadcast, error].filter(Boolean).join(": "));
+    const due = waiting
+      .map((delivery) => delivery.due)
+      .sort()
+      .at(-1);
+    const count = `${waiting.length} of ${deliveries.length} messages`;
+    errors.push(
+      `${count} not delivered; the next run from ${due} on, or a retry of this job, sends them: ${[...new Set(reasons)].join("; ")}`,
+    );
+  }
+  return errors;
+}
+
+// --- Store: an object in S3, or a local file. AWS's credentials are found by the SDK, and stay in it.
+
+/**
+ * Where the document is stored. `read` resolves to undefined where there is none; `write` stores a text in place of the
+ * `version` that was read (undefined: none), and resolves to false where another one is stored by now.
+ */
+export type Store = {
+  source: string;
+  read: (signal: AbortSignal) => Promise<{ text: string; version: string } | undefined>;
+  write: (text: string, version: string | undefined, signal: AbortSignal) => Promise<boolean>;
 };
 
-/** Without what would break a line, move the cursor or turn the direction of writing. */
-const toOneLine = (text: string) => text.replace(/[\p{Cc}\u2028-\u202e\u2066-\u2069]+/gu, " ");
+const ACCESS_POINT = /^s3:\/\/(arn:[^/]+:accesspoint[:/][^/]+)\/(.+)$/is; // its name has a slash or a colon in it
+const BUCKET = /^s3:\/\/([^/]+)\/(.+)$/is;
 
-const escapeText = (text: string) =>
-  toOneLine(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
-
-function link(url: string | undefined, label: string) {
-  if (!url) return escapeText(label);
-  return `<${escapeText(url.replace(/[\s<>|]/g, encodeURIComponent))}|${escapeText(label).replaceAll("|", "/")}>`;
+/** The store that `JOB_EXECUTIONS_URL` names. */
+export function openStore(access: StoreAccess, network: Network): Store {
+  const url = access.JOB_EXECUTIONS_URL;
+  const [, bucket, key] = ACCESS_POINT.exec(url) ?? BUCKET.exec(url) ?? [];
+  return bucket && key ? s3Store(access, network, { Bucket: bucket, Key: key }) : fileStore(url);
 }
 
-const LINKS = /<([^|>]+)\|([^>]+)>/g; // what link() writes; in escaped text, nothing else looks so
-
-/** What mrkdwn shows, for where there is no Slack. */
-export const toPlainText = (mrkdwn: string) =>
-  mrkdwn
-    // A URL that ends with its label, as a job's with the id, says both.
-    .replace(LINKS, (_, url, label) => (url.endsWith(`/${label}`) ? url : `${label} (${url})`))
-    .replaceAll("&lt;", "<")
-    .replaceAll("&gt;", ">")
-    .replaceAll("&amp;", "&");
-
-/** The messages of all routes, split between jobs where they would be too long for Slack. */
-async function writeMessages(routes: Routes, titles: Map<string, string>, env: Environment, { now, signal }: Edges) {
-  const context = { env, now, titles };
-  await readTitles([...routes.values()].flat(), titles, env, signal);
-  return [...routes].flatMap(([channel, alerts]) => {
-    const parts: Alert[][] = [];
-    for (const alert of alerts) {
-      const last = parts.at(-1);
-      if (last && writeMessage([...last, alert], context).length <= MAX_MESSAGE_LENGTH) last.push(alert);
-      else parts.push([alert]);
-    }
-    return parts.map((part) => ({ channel, text: writeMessage(part, context) }));
+function s3Store(access: StoreAccess, network: Network, object: { Bucket: string; Key: string }): Store {
+  const endpoint = access.AWS_ENDPOINT_URL_S3 ?? access.AWS_ENDPOINT_URL;
+  const source = access.JOB_EXECUTIONS_URL + (endpoint ? ` at ${new URL(endpoint).host}` : "");
+  const region = access.AWS_REGION ?? access.AWS_DEFAULT_REGION;
+  const isConditional = access.S3_CONDITIONAL_WRITES === "on";
+  const client = new S3Client({
+    ...(region ? { region } : {}), // else the SDK looks for it in its own files
+    forcePathStyle: endpoint !== undefined && !object.Bucket.startsWith("arn:"),
+    requestChecksumCalculation: "WHEN_REQUIRED", // older stores choke on the CRC32 of the default
+    responseChecksumValidation: "WHEN_REQUIRED",
+    expectContinueHeader: false, // a store or proxy that does not answer it stalls each upload of over 2 MB
+    requestHandler: {
+      connectionTimeout: 5_000,
+      requestTimeout: REQUEST_TIMEOUT_MS,
+      throwOnRequestTimeout: true,
+      socketTimeout: REQUEST_TIMEOUT_MS,
+      ...agentsFor(network),
+    },
   });
-}
-
-/** One message: a first line that says it all on a phone, then a paragraph for each job. */
-export function writeMessage(alerts: Alert[], context: Context): string {
-  const { env } = context;
-  const headline = KINDS.flatMap((kind) => {
-    const [sign, label] = HEADLINES[kind];
-    const names = alerts.filter((alert) => alert.kind === kind).map((alert) => alert.name);
-    const list = escapeText(names.join(", "));
-    const what = list.length <= 100 ? list : formatCount(names.length, "job");
-    return names.length > 0 ? `${sign} ${label}: ${what}` : [];
-  });
-  const where = escapeText(`${projectName(env)} ${env.CI_COMMIT_BRANCH ?? env.CI_COMMIT_SHA.slice(0, 8)}`);
-  const pipeline = link(projectUrl(env, `pipelines/${env.CI_PIPELINE_ID}`), `pipeline ${env.CI_PIPELINE_ID}`);
-  const header = `${headline.join("; ")} in ${where}, ${pipeline}\n\n`;
-  const paragraphs = alerts.map((alert) => {
-    const paragraph = `${HEADLINES[alert.kind][0]} ${describeAlert(alert, context)}`;
-    // A name of 255 emoji has 3,000 characters in a URL: better without links than cut by Slack.
-    return header.length + paragraph.length <= MAX_MESSAGE_LENGTH ? paragraph : paragraph.replace(LINKS, "$2");
-  });
-  return header + paragraphs.join("\n\n");
-}
-
-function describeAlert({ kind, name, job, openedAt, latest }: Alert, { env, now, titles }: Context) {
-  const failures = failuresIn(job);
-  const jobUrl = (id: number) => (id === latest?.id ? latest.web_url : undefined) ?? projectUrl(env, `jobs/${id}`);
-  const linksTo = (ids: number[]) => ids.map((id) => link(jobUrl(id), `${id}`)).join(" ");
-  const historyUrl = env.JOB_HISTORY_URL?.replaceAll("{job}", () => encodeURIComponent(name.toWellFormed()));
-  const title = link(historyUrl ?? idsOf(failures).map(jobUrl).at(-1), name);
-  if (kind === "recovered") {
-    const open = formatDuration(now.getTime() - Date.parse(openedAt));
-    const passed = formatCount(lastThat(job, false).length, "time");
-    return `${title} recovered: passed ${passed} in a row, its alert was open for ${open}`;
-  }
-  if (kind === "cumulative") {
-    const failed = formatCount(failures.length, "time");
-    return `${title} failed ${failed} in the last ${env.CUMULATIVE_LENGTH} executions: ${linksTo(idsOf(failures))}`;
-  }
-  const streak = lastThat(job, true);
-  const failed = `${title} failed ${formatCount(job.consecutive_failures, "time")} in a row: ${linksTo(idsOf(streak))}`;
-  const first = originOf(job);
-  if (!first) return failed;
-  const since = link(projectUrl(env, `commit/${first}`), first.slice(0, 8));
-  const subject = titles.get(first);
-  const lastPass = job.jobs_info.findLast(({ failing, commit }) => !failing && commit)?.commit;
-  const compareUrl = lastPass && lastPass !== first && projectUrl(env, `compare/${lastPass}...${first}`);
-  const changes = compareUrl ? `, ${link(compareUrl, "changes since the last pass")}` : "";
-  return `${failed}\nsince ${since}${subject ? ` "${escapeText(subject)}"` : ""}${changes}`;
-}
-
-const projectName = (env: Environment) => env.CI_PROJECT_PATH ?? `project ${env.CI_PROJECT_ID ?? "at hand"}`;
-const projectUrl = (env: Environment, path: string) => env.CI_PROJECT_URL && `${env.CI_PROJECT_URL}/-/${path}`;
-
-/** The first failing commit of a streak, unless it began before the window. */
-function originOf(job: TrackedJob) {
-  const streak = lastThat(job, true);
-  return streak.length === job.consecutive_failures ? streak[0]?.commit : undefined;
-}
-
-const formatCount = (count: number, unit: string) => `${count} ${unit}${count === 1 ? "" : "s"}`;
-
-function formatDuration(ms: number) {
-  if (ms >= 2 * DAY_MS) return formatCount(Math.round(ms / DAY_MS), "day");
-  if (ms >= 2 * HOUR_MS) return formatCount(Math.round(ms / HOUR_MS), "hour");
-  return formatCount(Math.max(0, Math.round(ms / 60_000)), "minute"); // whatever the clocks of two machines say
-}
-
-/** Adds the titles of the commits that streaks began with; "" where that can't be read in time: it is for the looks. */
-async function readTitles(alerts: Alert[], titles: Map<string, string>, env: Environment, signal: AbortSignal) {
-  if (!env.CI_API_V4_URL || !(env.GITLAB_TOKEN || env.CI_JOB_TOKEN)) return;
-  const commits = alerts.flatMap(({ kind, job }) => (kind === "consecutive" && originOf(job)) || []);
-  const unknown = new Set(commits.filter((commit) => !titles.has(commit)));
-  const readings = [...unknown].map(async (commit) => {
-    titles.set(commit, "");
-    const { body } = await askGitLab(env, `/repository/commits/${encodeURIComponent(commit)}`, signal);
-    titles.set(commit, parseJson(v.object({ title: v.string() }), body, "The commit").title);
-  });
-  await Promise.race([Promise.allSettled(readings), sleep(TITLES_TIMEOUT_MS, undefined, { ref: false })]);
-}
-
-// --- The delivery: pending alerts are claimed, sent to Slack, a webhook or stdout, and cleared when they have arrived.
-
-/** A pending alert and what became of it. */
-export type Message = PendingAlert & { delivered?: boolean; error?: string };
-
-const claimEnd = ({ claimed_at }: PendingAlert) => Date.parse(claimed_at) + CLAIM_MS;
-
-/** Records the messages of this run as pending, with those that an earlier one claimed long ago and did not deliver. */
-function claimAlerts(document: JobExecutions, texts: Pick<PendingAlert, "channel" | "text">[], now: Date) {
-  // A run's own, by its digits below a millisecond: what it claimed can't be taken for another's.
-  const claimed_at = now.toISOString().replace("Z", `${Math.random().toFixed(6).slice(2)}Z`);
-  const isLeft = (alert: PendingAlert) => claimEnd(alert) < now.getTime();
-  const messages = [...document.pending_alerts.filter(isLeft), ...texts].map((alert) => ({ ...alert, claimed_at }));
-  const pending_alerts = [...document.pending_alerts.filter((alert) => !isLeft(alert)), ...messages];
-  return { document: { ...document, pending_alerts }, messages };
-}
-
-/** Sends alerts, to each channel in their order. A failure is noted in the message and stops no other. */
-export async function sendNotification(alerts: PendingAlert[], { send, signal }: Edges): Promise<Message[]> {
-  const queues = new Map<string | null, Promise<Message>>();
-  const messages = alerts.map((alert) => {
-    const message = Promise.resolve(queues.get(alert.channel))
-      .then(() => send(alert, signal))
-      .then(() => ({ ...alert, delivered: true }))
-      .catch((error: Error) => ({ ...alert, delivered: false, error: error.message }));
-    queues.set(alert.channel, message);
-    return message;
-  });
-  return Promise.all(messages);
-}
-
-/** Takes the delivered alerts out of the stored document; resolves to what kept it from that. */
-async function clearAlerts(messages: Message[], others: Edges) {
-  const keyOf = ({ channel, text, claimed_at }: PendingAlert) => JSON.stringify([channel, text, claimed_at]);
-  const sent = new Set(messages.filter((message) => message.delivered).map(keyOf));
-  if (sent.size === 0) return [];
-  const isSent = (alert: PendingAlert) => sent.has(keyOf(alert));
-  const edges = { ...others, signal: AbortSignal.timeout(CLEAR_TIMEOUT_MS) };
-  const clearing = untilStored(edges, async () => {
-    const stored = await retrieveJobExecutions(edges);
-    if (!stored?.document.pending_alerts.some(isSent)) return [undefined];
-    const pending_alerts = stored.document.pending_alerts.filter((alert) => !isSent(alert));
-    return [undefined, await uploadJobExecutions({ ...stored.document, pending_alerts }, stored.version, edges)];
-  });
-  return problemsOf(clearing, "A later run will send messages again");
-}
-
-function describeUndelivered(messages: Message[]) {
-  const undelivered = messages.filter((message) => !message.delivered);
-  if (!undelivered[0]) return [];
-  const reasons = undelivered.map(({ channel, error }) => (channel ? `${channel}: ${error}` : error));
-  const what = `${undelivered.length} of ${messages.length} messages stay pending`;
-  const until = new Date(claimEnd(undelivered[0])).toISOString();
-  return [`${what}, for a run after ${until} to send: ${[...new Set(reasons)].join("; ")}`];
-}
-
-/** How alerts are delivered: through a webhook, Slack's API, or `print` where neither is configured. */
-export function openSender(env: Environment, print: (text: string) => unknown): Edges["send"] {
-  const { SLACK_WEBHOOK_URL: webhook, SLACK_API_TOKEN: token, SLACK_API_URL: api } = env;
-  if (!webhook && !token) return async ({ text }) => void (await print(`${toPlainText(text)}\n`));
-  const peer = webhook ? "Slack's webhook" : `Slack at ${new URL(api).host}`;
-  const url = webhook ?? `${api}/chat.postMessage`;
-  const headers = token ? { authorization: `Bearer ${token}` } : {};
-  const Answer = v.object({ ok: v.boolean(), error: v.optional(v.string(), "no reason") });
-  return async ({ channel, text }, signal) => {
-    const to = webhook ? undefined : (channel ?? env.SLACK_CHANNEL);
-    const json = { channel: to, text, unfurl_links: false, unfurl_media: false };
-    const { body } = await request(peer, url, { headers, json, signal });
-    if (webhook && !body.startsWith("<")) return; // a page is that of a proxy
-    const { ok, error } = parseJson(Answer, body, `The answer of ${peer}`);
-    if (!ok) throw failure(`${peer} answered ${error}`);
+  return {
+    source,
+    async read(abortSignal) {
+      try {
+        const { Body, ETag } = await client.send(new GetObjectCommand(object), { abortSignal });
+        if (!ETag || !Body) throw new Error("an answer without an ETag, as a proxy would give it");
+        const bytes = await Body.transformToByteArray();
+        return { text: new TextDecoder("utf-8", { fatal: true }).decode(bytes), version: ETag };
+      } catch (error) {
+        // By its name, as there may be two copies of the SDK.
+        if ((error as Error).name === "NoSuchKey") return undefined;
+        throw explainS3(error, { action: "read", source, isTimeUp: abortSignal.aborted, network });
+      }
+    },
+    async write(text, version, abortSignal) {
+      const Body = Buffer.from(text);
+      const command = new PutObjectCommand({
+        ...object,
+        ...checksumOf(Body),
+        Body,
+        ContentType: "application/json",
+        ServerSideEncryption: access.S3_SSE === "none" ? undefined : access.S3_SSE,
+        IfMatch: isConditional ? version : undefined,
+        IfNoneMatch: isConditional && version === undefined ? "*" : undefined,
+      });
+      try {
+        const { ETag } = await client.send(command, { abortSignal });
+        if (!ETag) throw new Error("an answer without an ETag, as a proxy would give it");
+        return true;
+      } catch (error) {
+        const { name, $metadata } = error as S3ServiceException;
+        const isOtherVersion = [409, 412].includes($metadata?.httpStatusCode ?? 0) || name === "NoSuchKey";
+        if (isConditional && isOtherVersion) return false;
+        throw explainS3(error, { action: "upload", source, isTimeUp: abortSignal.aborted, network });
+      }
+    },
   };
 }
 
-/** The alerts of a run as Datadog series: the number of jobs by kind and, where they have one, by owner. */
-export function countAlerts(alerts: Alert[], owners: Owners, env: Environment, now: Date) {
-  const timestamp = Math.floor(now.getTime() / 1_000);
-  return ["consecutive", "cumulative"].flatMap((kind) => {
-    const ofKind = alerts.filter((alert) => alert.kind === kind);
-    const teams = ofKind.flatMap(({ name }) => ownersOf(name, owners) ?? "");
-    return [...new Set(teams)].map((team) => ({
-      metric: `datadog.ci.failed_job_alerts.${kind}`,
-      type: 1, // count
-      tags: [`repository:${projectName(env)}`, ...(team ? [`team:${team}`] : [])],
-      points: [{ timestamp, value: teams.filter((other) => other === team).length }],
-    }));
+/** Buckets with object lock want a checksum, and of these, old stores know only MD5, which FIPS mode forbids. */
+function checksumOf(body: Buffer): { ContentMD5: string } | { ChecksumSHA256: string } {
+  try {
+    return { ContentMD5: createHash("md5").update(body).digest("base64") };
+  } catch {
+    return { ChecksumSHA256: createHash("sha256").update(body).digest("base64") };
+  }
+}
+
+type Asked = { action: "read" | "upload"; source: string; isTimeUp: boolean; network: Network };
+
+function explainS3(error: unknown, { action, source, isTimeUp, network }: Asked) {
+  const { name, message, $metadata: { httpStatusCode: status } = {} } = error as S3ServiceException;
+  const [reason] = isTimeUp ? ["no complete answer in time"] : message.split(/\.?\n/);
+  const answer = status ? `S3 answered ${status} ${name}: ${reason}` : `S3: ${reason}`;
+  const what = action === "read" ? "Cannot read job executions from" : "Cannot upload job executions to";
+  const todo = adviceOnTrust(error, network) ?? adviceOnS3(`${name} ${reason}`, status, action);
+  return failure(`${what} ${source}: ${answer}`, todo, { cause: error });
+}
+
+/** What to do, by the name of S3's error and its message, by the status, and by what was asked. */
+function adviceOnS3(said: string, status: number | undefined, action: Asked["action"]) {
+  if (/NoSuchBucket/.test(said)) return "check JOB_EXECUTIONS_URL";
+  if (/InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken|[Cc]redentials/.test(said)) {
+    return "check the AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or a role";
+  }
+  if (/Region is missing|PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocation/.test(said)) {
+    return "set AWS_REGION to the region of the bucket";
+  }
+  if (/RequestTimeTooSkewed/.test(said)) return "set the clock of this machine";
+  if (/encoded data was not valid/.test(said)) return "the document is not UTF-8: restore an earlier version of it";
+  if (status === 403) {
+    const rights = "allow s3:GetObject, s3:PutObject and s3:ListBucket (without it, a missing object is a 403)";
+    return action === "read"
+      ? rights
+      : `${rights}; if the bucket demands KMS, set S3_SSE=aws:kms (or none: its default)`;
+  }
+  if (action === "upload" && (status === 400 || status === 501)) {
+    return "if the store lacks If-Match, set S3_CONDITIONAL_WRITES=off; if it lacks encryption, set S3_SSE=none";
+  }
+  if (status === 429 || (status ?? 0) >= 500) return "try again later";
+  return "check AWS_ENDPOINT_URL_S3, the network, and whether a proxy answered instead";
+}
+
+/** For one run at a time: it has no version. */
+function fileStore(path: string): Store {
+  return {
+    source: path,
+    async read() {
+      return existsSync(path) ? { text: await readTextFile(path), version: "" } : undefined;
+    },
+    async write(text) {
+      const file = existsSync(path) ? realpathSync(path) : path; // a link stays one
+      const temporary = `${file}.${randomUUID()}.tmp`;
+      try {
+        await mkdir(dirname(file), { recursive: true });
+        await writeFile(temporary, text);
+        await rename(temporary, file); // whole or not at all
+        return true;
+      } catch (error) {
+        await rm(temporary, { force: true });
+        const todo = "check JOB_EXECUTIONS_URL, and that this user may write there";
+        throw failure(`Cannot upload job executions to ${path}: ${(error as Error).message}`, todo, { cause: error });
+      }
+    },
+  };
+}
+
+// --- Jobs: how each job of the pipeline did, from GitLab, or from a file as GitLab or GitHub list them.
+
+/** A job by its latest attempt. `stage` and `reason` say where and why it failed, `url` is its page. */
+export type PipelineJob = {
+  id: number;
+  name: string;
+  outcome: "failed" | "passed" | "not run";
+  stage?: string | null | undefined;
+  reason?: string | null | undefined;
+  url?: string | null | undefined;
+};
+
+/** The jobs of the pipeline that failed, or those that passed; one entry a name. */
+export type Jobs = (scope: "failed" | "passed") => Promise<PipelineJob[]>;
+
+const Id = v.pipe(v.number(), v.safeInteger(), v.minValue(1));
+const Name = v.pipe(v.string(), v.nonEmpty());
+// These are for the looks of a message, which does as well without them.
+const Page = v.fallback(v.nullish(httpUrl("")), undefined);
+const Detail = v.fallback(v.nullish(v.string()), undefined);
+
+const GitLabJob = v.object({
+  id: Id,
+  name: Name,
+  status: v.string(),
+  allow_failure: v.optional(v.boolean(), false),
+  stage: Detail,
+  failure_reason: Detail,
+  web_url: Page,
+});
+
+/** A trigger job, with the pipeline that it made, if it could. */
+const GitLabBridge = v.object({
+  ...GitLabJob.entries,
+  pipeline: v.nullish(v.object({ project_id: Id })),
+  downstream_pipeline: v.nullish(v.object({ id: Id, project_id: Id, status: v.string() })),
+});
+
+const GitHubJob = v.object({
+  id: Id,
+  name: Name,
+  run_attempt: v.nullish(v.number()),
+  status: v.string(),
+  conclusion: v.nullish(v.string()),
+  html_url: Page,
+  steps: v.nullish(v.array(v.object({ name: v.string(), conclusion: v.nullish(v.string()) }))),
+});
+
+/** Either of both CIs' lists: GitHub's is one of pages, or a page alone. */
+const Listing = v.lazy((json) => {
+  const isPage = (item: unknown) => isPlainObject(item) && "jobs" in item;
+  return [json].flat().some(isPage) ? GitHubListing : GitLabListing;
+});
+const GitLabListing = v.pipe(v.array(GitLabJob), v.mapItems(fromGitLab));
+const GitHubListing = v.pipe(
+  v.unknown(),
+  v.transform((json) => [json].flat()),
+  v.array(v.object({ jobs: v.array(GitHubJob) })),
+  v.transform((pages) => pages.flatMap(({ jobs }) => jobs.map(fromGitHub))),
+);
+
+type Source = { pipelineId: number; network: Network; signal: AbortSignal; warn: (warning: string) => void };
+
+/** Where the jobs of a pipeline come from. Each scope is asked for once, however often it is needed. */
+export function openJobs(access: JobsAccess, source: Source): Jobs {
+  const { PIPELINE_JOBS_FILE: file } = access;
+  const list = file ? fileJobs(file) : gitLabJobs(access, source);
+  const asked = new Map<string, Promise<PipelineJob[]>>();
+  return (scope) => {
+    const jobs = asked.get(scope) ?? list(scope);
+    asked.set(scope, jobs);
+    return jobs;
+  };
+}
+
+function fileJobs(file: string): Jobs {
+  const read = async () => {
+    const todo = "write into it what GitLab's or GitHub's API lists as the jobs of a pipeline, as it is neither";
+    return latestAttempts(
+      parseJson(Listing, await readTextFile(file), { source: `The list of jobs in ${file}`, todo }),
+    );
+  };
+  let jobs: Promise<PipelineJob[]> | undefined; // read once: it may be a pipe
+  return async (scope) => {
+    jobs ??= read();
+    return (await jobs).filter((job) => job.outcome === scope);
+  };
+}
+
+function fromGitLab(job: v.InferOutput<typeof GitLabJob>): Attempt {
+  const { id, name, status, allow_failure, stage, failure_reason: reason, web_url: url } = job;
+  const outcome = status === "success" ? "passed" : status === "failed" && !allow_failure ? "failed" : "not run";
+  return { id, name, outcome, stage, reason, url };
+}
+
+function fromGitHub(job: v.InferOutput<typeof GitHubJob>): Attempt {
+  const { id, name, status, conclusion, run_attempt: attempt, steps, html_url: url } = job;
+  const outcomes: Record<string, PipelineJob["outcome"]> = {
+    failure: "failed",
+    timed_out: "failed",
+    success: "passed",
+  };
+  const outcome = (status === "completed" && outcomes[conclusion ?? ""]) || "not run";
+  const step = steps?.find((step) => step.conclusion === "failure")?.name;
+  return { id, name, outcome, attempt, reason: conclusion === "timed_out" ? conclusion : step, url };
+}
+
+type Attempt = PipelineJob & { attempt?: number | null | undefined };
+
+/** One job a name: the latest attempt, which has the highest id. Of several in that attempt, one that failed. */
+function latestAttempts<T extends Attempt>(jobs: T[]): T[] {
+  const newestFirst = jobs.toSorted((a, b) => b.id - a.id);
+  return [...groupBy(newestFirst, ({ name }) => name).values()].map(([latest, ...earlier]) => {
+    const { attempt } = latest; // only GitHub numbers them; elsewhere each job is one
+    const same = [latest, ...(attempt ? earlier.filter((job) => job.attempt === attempt) : [])];
+    const find = (outcome: string) => same.find((job) => job.outcome === outcome);
+    return find("failed") ?? find("passed") ?? latest;
   });
 }
 
-/** Counts the alerts; resolves to what kept it from that, which stops no alert. */
-async function sendMetrics(alerts: Alert[], owners: Owners, env: Environment, { now, signal }: Edges) {
-  const series = env.DD_API_KEY ? countAlerts(alerts, owners, env, now) : [];
-  if (series.length === 0) return [];
-  const host = `api.${env.DD_SITE}`;
-  const what = { headers: { "dd-api-key": env.DD_API_KEY }, json: { series }, success: 202, signal };
-  const sending = request(`Datadog at ${host}`, `https://${host}/api/v2/series`, what);
-  return problemsOf(sending, "The alerts are not counted as metrics");
+const PER_PAGE = 100; // the most that GitLab gives
+const MAX_DEPTH = 2; // of child pipelines, as in GitLab
+const STARTED = ["success", "failed", "running"];
+const FINISHED = ["success", "failed", "canceled", "skipped"];
+
+type Bridge = v.InferOutput<typeof GitLabBridge>;
+
+/** Asks GitLab for the jobs of a pipeline, and for those of the child pipelines that its trigger jobs made. */
+function gitLabJobs(access: JobsAccess, { pipelineId, warn, ...connection }: Source): Jobs {
+  const list = <T extends v.GenericSchema>(path: string, schema: T) => listPages({ access, connection, path, schema });
+
+  /** The trigger jobs of a pipeline, and the jobs below them. */
+  async function listBelow(id: number, depth: number): Promise<PipelineJob[]> {
+    const bridges = await list(`pipelines/${id}/bridges?`, GitLabBridge).catch((error: Failure) => {
+      if (![401, 403, 404].includes(error.status ?? 0)) throw error;
+      warn(`Trigger jobs and child pipelines are not counted: ${error.message}`);
+      return [];
+    });
+    const latest = latestAttempts(bridges.map((bridge) => ({ ...fromGitLab(bridge), bridge })));
+    return (await Promise.all(latest.map((job) => followBridge(job, depth)))).flat();
+  }
+
+  async function followBridge({ bridge, ...own }: PipelineJob & { bridge: Bridge }, depth: number) {
+    const child = bridge.downstream_pipeline;
+    const projects = [bridge.pipeline?.project_id, access.CI_PROJECT_ID]; // the latter may be a path
+    if (!child || !projects.some((id) => `${id}` === `${child.project_id}`)) return [own];
+    if (!FINISHED.includes(child.status)) {
+      warn(`The child pipeline of ${own.name} is not finished, so not all of it counts: set strategy: depend there`);
+    }
+    const [jobs, below] = await Promise.all([
+      list(`pipelines/${child.id}/jobs?`, GitLabJob),
+      depth < MAX_DEPTH ? listBelow(child.id, depth + 1) : [],
+    ]);
+    const inside = [...latestAttempts(jobs.map(fromGitLab)), ...below].map((job): PipelineJob => {
+      const isAllowed = bridge.allow_failure && job.outcome === "failed";
+      return { ...job, name: `${own.name} / ${job.name}`, outcome: isAllowed ? "not run" : job.outcome };
+    });
+    // The trigger job itself is at fault only where no job came of it, as from wrong YAML.
+    const hasRun = jobs.some((job) => STARTED.includes(job.status)) || below.some((job) => job.outcome !== "not run");
+    return [{ ...own, outcome: hasRun ? ("passed" as const) : own.outcome }, ...inside];
+  }
+
+  let below: Promise<PipelineJob[]> | undefined;
+  return async (scope) => {
+    below ??= listBelow(pipelineId, 1);
+    const status = scope === "failed" ? "failed" : "success";
+    const [jobs, others] = await Promise.all([
+      list(`pipelines/${pipelineId}/jobs?scope[]=${status}&`, GitLabJob),
+      below,
+    ]);
+    return latestAttempts([...jobs.map(fromGitLab), ...others]).filter((job) => job.outcome === scope);
+  };
 }
 
-// --- The requests: how GitLab, Slack and Datadog are asked. S3 has its SDK.
+type Listing<T> = { path: string; schema: T; access: JobsAccess; connection: Omit<Source, "pipelineId" | "warn"> };
 
-/** `json` is posted, if there is any; `success` is the status that says so, 200 unless given. */
-type Request = { headers: Variables; json?: object; success?: number; signal: AbortSignal };
+/** All pages of a list: at once where GitLab says how many there are, else one after another while they are full. */
+async function listPages<T extends v.GenericSchema>({ path, schema, access, connection }: Listing<T>) {
+  const { CI_API_V4_URL, CI_PROJECT_ID = "", GITLAB_TOKEN, CI_JOB_TOKEN } = access;
+  const headers = GITLAB_TOKEN ? { "private-token": GITLAB_TOKEN } : { "job-token": CI_JOB_TOKEN };
+  const project = `${CI_API_V4_URL}/projects/${encodeURIComponent(CI_PROJECT_ID)}`;
+  const peer = `GitLab at ${new URL(project).host}, asked for ${path.replace(/\?.*/, "")} of project ${CI_PROJECT_ID},`;
+  const todo = (status: number) =>
+    status === 401 || status === 403
+      ? "set GITLAB_TOKEN to one with read_api (CI_JOB_TOKEN may do for jobs from GitLab 18 on)"
+      : "check CI_API_V4_URL, CI_PROJECT_ID, CI_PIPELINE_ID, and what GITLAB_TOKEN can see";
+  const readPage = async (page: number) => {
+    const url = `${project}/${path}per_page=${PER_PAGE}&page=${page}`;
+    const { body, headers: answered } = await request(peer, url, { headers, todo, ...connection });
+    const advice = "check CI_API_V4_URL, and whether a proxy answered instead";
+    const items = parseJson(v.array(schema), body, { source: `The answer of ${peer}`, todo: advice });
+    const next = answered["x-next-page"] ?? (/rel="?next/.test(`${answered.link}`) || items.length === PER_PAGE);
+    return { items, hasNext: Boolean(next), total: Number(answered["x-total-pages"] ?? 0) };
+  };
+  const first = await readPage(1);
+  const rest = Array.from({ length: Math.max(first.total - 1, 0) }, (_, i) => readPage(i + 2));
+  const pages = [first, ...(await Promise.all(rest))];
+  while (first.total === 0 && pages.at(-1)?.hasNext) pages.push(await readPage(pages.length + 1));
+  return pages.flatMap(({ items }) => items);
+}
+
+// --- Slack: its API, a webhook, or stdout where there is neither.
 
 /**
- * One HTTP request, tried again where the network, the peer's load or an error of its own failed it. Throws where it
- * is refused: an error that names the peer, and never the URL, which may be a secret.
+ * How messages are delivered. `broadcast` is the channel that gets everything, null where there are no channels; a
+ * message for `null` goes there. `send` throws where a message was not delivered.
+ */
+export type Sender = {
+  name: string;
+  broadcast: string | null;
+  send: (text: string, channel: string | null, signal: AbortSignal) => Promise<void>;
+};
+
+/** The sender that the environment names; `print` is for where it names none, and throws where it can't. */
+export function openSender(access: SlackAccess, network: Network, print: (text: string) => Promise<void>): Sender {
+  const { SLACK_WEBHOOK_URL, SLACK_API_TOKEN } = access;
+  if (SLACK_WEBHOOK_URL) return webhookSender(SLACK_WEBHOOK_URL, network);
+  if (SLACK_API_TOKEN) return slackSender(access, network);
+  return { name: "this log", broadcast: null, send: (text) => print(`${toPlainText(text)}\n`) };
+}
+
+/** What to do about the errors of `chat.postMessage`. */
+const SLACK_ADVICE: [error: RegExp, todo: string][] = [
+  [/_auth$|^not_authed$|^token_|^account_inactive$/, "set SLACK_API_TOKEN to a valid bot token (xoxb-...)"],
+  [/^missing_scope$/, "give the bot the scope chat:write"],
+  [/^channel_not_found$/, "check the channel's name, and invite the bot if it is private"],
+  [/^not_in_channel$/, "invite the bot to the channel"],
+  [/^is_archived$/, "unarchive the channel, or name another one"],
+  [/^restricted_action/, "let the bot post in this channel, or name another one"],
+];
+const REFUSED_BY_CHANNEL = /^(channel_not_found|not_in_channel|is_archived|restricted_action\w*)$/;
+
+function slackSender({ SLACK_API_TOKEN, SLACK_API_URL, SLACK_CHANNEL = "" }: SlackAccess, network: Network): Sender {
+  const peer = `Slack at ${new URL(SLACK_API_URL).host}`;
+  const todo = "check SLACK_API_URL, and whether a proxy answered instead";
+  const headers = { authorization: `Bearer ${SLACK_API_TOKEN}` };
+  const isBusy = (body: string) => /"error":\s*"rate_?limited"/.test(body); // also with status 200
+  const Answer = v.object({ ok: v.boolean(), error: v.optional(v.string(), "no reason") });
+  return {
+    name: `${SLACK_CHANNEL} on Slack`,
+    broadcast: SLACK_CHANNEL,
+    async send(text, channel, signal) {
+      const json = { channel: channel ?? SLACK_CHANNEL, text, unfurl_links: false, unfurl_media: false };
+      const url = `${SLACK_API_URL}/chat.postMessage`;
+      const { body } = await request(peer, url, { headers, json, isBusy, todo: () => todo, network, signal });
+      const { ok, error } = parseJson(Answer, body, { source: `The answer of ${peer}`, todo });
+      if (ok) return;
+      const known = SLACK_ADVICE.find(([pattern]) => pattern.test(error))?.[1];
+      const advice = known ?? "see what Slack says of this error of chat.postMessage";
+      throw failure(`${peer} answered ${error}`, advice, { isChannels: REFUSED_BY_CHANNEL.test(error) });
+    },
+  };
+}
+
+function webhookSender(url: string, network: Network): Sender {
+  const peer = "Slack's webhook";
+  const todo = "check SLACK_WEBHOOK_URL";
+  return {
+    name: "a webhook",
+    broadcast: null,
+    async send(text, _channel, signal) {
+      const { body } = await request(peer, url, { headers: {}, json: { text }, todo: () => todo, network, signal });
+      if (body.trim().startsWith("<")) throw failure(`${peer} answered with a page`, todo);
+      if (/^\s*\{/.test(body)) {
+        const { ok, success } = parseJson(v.looseObject({}), body, { source: `The answer of ${peer}`, todo });
+        if (ok === false || success === false) throw failure(`${peer} did not take the message`, todo);
+      }
+    },
+  };
+}
+
+// --- Requests: the one function that speaks HTTP to GitLab and Slack, how answers are read, and errors for people.
+
+const REQUEST_TIMEOUT_MS = 20_000; // for which a peer may say nothing
+const MAX_RETRY_AFTER_MS = 30_000; // a run does not wait for longer
+const MAX_ATTEMPTS = 3; // of one request
+
+/** `json` is posted, if there is any. `todo` is what to do where it is refused; `isBusy` tells that from a body. */
+type Request = {
+  headers: Record<string, string | undefined>;
+  json?: object;
+  isBusy?: (body: string) => boolean;
+  todo: (status: number) => string;
+  network: Network;
+  signal: AbortSignal;
+};
+
+/**
+ * One HTTP request, tried again where the network, the peer's load or an error of its own failed it. Throws an error
+ * that names the peer, and never the URL, which may be a secret.
  */
 async function request(peer: string, url: string, what: Request) {
-  const { success = 200, signal } = what;
-  let reason = "did not answer";
+  const { isBusy, todo, network, signal } = what;
+  let problem = `${peer} did not answer`;
   for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt++) {
     let waitMs = 500 * 2 ** attempt * Math.random();
     const answer = await exchange(url, what).catch((error: NodeJS.ErrnoException) => {
-      if (!signal.aborted) reason = `is unreachable (${error.message || error.code})`;
+      const advice = adviceOnTrust(error, network);
+      if (advice) throw failure(`${peer} is not trusted: ${error.message}`, advice, { cause: error });
+      if (!signal.aborted) problem = `${peer} is unreachable: ${error.message || error.code}`;
     });
     if (answer) {
       const { status, headers, body } = answer;
-      const why = /^\w{1,40}$|(?<="error":\s*")rate_?limited/.exec(body); // what Slack says: more may repeat a secret
-      reason = `answered ${status} ${why ?? ""}`.trimEnd();
-      const isBusy = status === 429 || status >= 500 || why?.[0].startsWith("rate");
-      if (!isBusy && status === success) return answer;
-      if (!isBusy) throw failure(`${peer} ${reason}`);
-      waitMs = Math.min(Number(headers["retry-after"]) * 1_000 || waitMs, MAX_RETRY_AFTER_MS);
+      const [word = ""] = /^\w{1,40}$/.exec(body.trim()) ?? []; // a reason: more may repeat a secret
+      problem = `${peer} answered ${status} ${word}`.trimEnd();
+      const isRetried = status === 429 || status >= 500 || isBusy?.(body);
+      if (!isRetried && status >= 200 && status < 300) return answer;
+      if (!isRetried) throw failure(problem, todo(status), { status });
+      const askedMs = Number(headers["retry-after"]) * 1_000 || 0;
+      if (askedMs > MAX_RETRY_AFTER_MS) {
+        const retryAt = new Date(Date.now() + askedMs);
+        throw failure(`${problem} and asks to wait for ${askedMs / 1_000} s`, "try again then", { status, retryAt });
+      }
+      waitMs = askedMs || waitMs;
     }
-    if (attempt < MAX_ATTEMPTS) await sleep(waitMs, undefined, { signal }).catch(() => {});
-    if (signal.aborted) throw failure(`${peer} ${reason}, and the time of this run is up`);
+    if (attempt < MAX_ATTEMPTS) await sleep(waitMs, undefined, { signal }).catch(() => {}); // aborted: told below
+    if (signal.aborted) throw failure(problem, "the time of this run is up: try again later");
   }
-  throw failure(`${peer} ${reason}, ${MAX_ATTEMPTS} times`);
+  throw failure(`${problem}, ${MAX_ATTEMPTS} times`, "try again later, or check its address and the network");
 }
 
 /**
- * Not by fetch, whose loading alone is a tenth of a run, which follows redirects with the token in its headers, and
- * which under Deno sends a POST again by itself when a reused connection is reset: here, each has its own.
+ * Not by fetch, which follows redirects with the token in its headers, and which under Deno sends a POST again by itself
+ * when a reused connection is reset: here, each has its own.
  */
-function exchange(url: string, { headers, json, signal }: Request) {
+function exchange(url: string, { headers, json, network, signal }: Request) {
   type Answer = { status: number; headers: NodeJS.Dict<string | string[]>; body: string };
+  const isHttps = url.startsWith("https:");
+  const { httpAgent, httpsAgent } = agentsFor(network);
   return new Promise<Answer>((resolve, reject) => {
-    // Not imported: Node 24 loads WebSocket, and with it fetch, for whoever imports node:http.
-    const http = process.getBuiltinModule(url.startsWith("https:") ? "node:https" : "node:http");
-    const options = { method: json ? "POST" : "GET", headers, signal, agent: false, timeout: REQUEST_TIMEOUT_MS };
-    const sent = http.request(url, options, (response) => {
+    const options = {
+      method: json ? "POST" : "GET",
+      headers,
+      signal,
+      agent: isHttps ? httpsAgent : httpAgent,
+      timeout: REQUEST_TIMEOUT_MS,
+    };
+    const sent = (isHttps ? https : http).request(url, options, async (response) => {
       const { statusCode: status = 0, headers } = response;
-      readUtf8(response).then((body) => resolve({ status, headers, body }), reject);
+      response
+        .setEncoding("utf8")
+        .toArray()
+        .then((texts) => resolve({ status, headers, body: texts.join("") }), reject);
     });
     if (json) sent.setHeader("content-type", "application/json; charset=utf-8");
     sent.on("timeout", () => sent.destroy(new Error("no answer in time")));
@@ -976,132 +1367,506 @@ function exchange(url: string, { headers, json, signal }: Request) {
   });
 }
 
-// --- The table: pure; the tracked jobs, worst first, for a terminal or the log of a CI job.
+/** New connections for each request, through the proxy that the environment names. Node 20 ignores `proxyEnv`. */
+function agentsFor(network: Network) {
+  const withScheme = (proxy: string | undefined) => (!proxy || /^\w+:\/\//.test(proxy) ? proxy : `http://${proxy}`);
+  const direct = (network.no_proxy ?? network.NO_PROXY ?? "").split(/[\s,]+/).filter(Boolean);
+  const proxyEnv = {
+    HTTPS_PROXY: withScheme(network.https_proxy ?? network.HTTPS_PROXY),
+    HTTP_PROXY: withScheme(network.http_proxy ?? network.HTTP_PROXY),
+    // Runtimes differ in whether a name covers its subdomains: with both spellings, it does in all.
+    NO_PROXY: direct
+      .map((name) => name.replace(/^\*?\./, ""))
+      .flatMap((name) => [name, `.${name}`])
+      .join(),
+  };
+  // On a reused connection, Deno sends a PUT again by itself, which the SDK does not count.
+  const options = { keepAlive: false, proxyEnv };
+  return { httpAgent: new http.Agent(options), httpsAgent: new https.Agent(options) };
+}
 
-const [CROSS, DOT, ARROW] = ["\u2717", "\u00b7", "\u2192"];
+/** What to do about a certificate that is not trusted, which trying again does not help; undefined for other errors. */
+function adviceOnTrust(error: unknown, { CI_SERVER_TLS_CA_FILE }: Network): string | undefined {
+  const { code, message } = error as NodeJS.ErrnoException;
+  if (!/certificate|_CERT|CERT_/i.test(`${code} ${message}`)) return undefined;
+  const ofGitLab = CI_SERVER_TLS_CA_FILE ? ", for GitLab's own to $CI_SERVER_TLS_CA_FILE" : "";
+  return `set NODE_EXTRA_CA_CERTS (with Deno, DENO_CERT) to the file of its certificate authority${ofGitLab}`;
+}
 
-/** The tracked jobs of a document; `routes` are those of the run that ends with this table. */
-export function formatTable({ jobs }: JobExecutions, env: Environment, routes: Routes): string {
+type Failure = Error & Details;
+/** What the handler of an error needs to know, beside what people do: see where each is set. */
+type Details = { cause?: unknown; status?: number; retryAt?: Date; isChannels?: boolean; exitCode?: number };
+
+/** An error of one line: what failed and on what, then what to do. */
+function failure(what: string, todo: string, { cause, ...details }: Details = {}): Failure {
+  return Object.assign(new Error(`${what}; ${todo}`, { cause }), details);
+}
+
+/** Throws an error that names `source`, the path of the first fault in its JSON, and what to do. */
+function parseJson<T extends v.GenericSchema>(
+  schema: T,
+  text: string,
+  { source, todo }: { source: string; todo: string },
+) {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (error) {
+    const reason = (error as Error).message.replace(/[\s,.]*".*/s, ""); // without the quotation: it may hold a secret
+    throw failure(`${source} is not JSON: ${reason}`, todo, { cause: error });
+  }
+  const { success, output, issues } = v.safeParse(schema, json, { abortEarly: true });
+  if (success) return output;
+  const path = v.getDotPath(issues[0]) ?? "its top";
+  throw failure(`${source} is not valid at ${path}: ${issues[0].message.slice(0, 200)}`, todo);
+}
+
+async function readTextFile(path: string): Promise<string> {
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(await readFile(path));
+  } catch (error) {
+    throw failure(`Cannot read ${path}: ${(error as Error).message}`, "check its name and its content", {
+      cause: error,
+    });
+  }
+}
+
+// --- Settings: each variable, what it must look like, its default and its description, in the part that needs it.
+
+type Variables = Record<string, string | undefined>;
+
+const Pipeline = v.object({
+  CI_PIPELINE_ID: setting("the pipeline that is counted", integer("1005"), ""),
+  CI_COMMIT_SHA: setting("its commit", matching(/^[0-9a-f]{7,64}$/i, "7 to 64 hex digits, e.g. 0ddba11"), ""),
+  CI_COMMIT_BRANCH: setting("its branch", v.string()),
+  CI_COMMIT_TITLE: setting("the title of its commit, or the whole message", v.string()),
+  CI_COMMIT_DESCRIPTION: setting("the rest of that message", v.string()),
+  CI_COMMIT_AUTHOR: setting("the author of its commit", v.pipe(v.string(), v.transform(withoutAddress))),
+  CI_PROJECT_PATH: setting("the project's name, for messages", v.string()),
+  CI_PROJECT_URL: setting("the project's page, for links", httpUrl("https://gitlab.example.com/acme/shop")),
+  CI_PIPELINE_URL: setting("the pipeline's page", httpUrl("https://gitlab.example.com/acme/shop/-/pipelines/1005")),
+  GITHUB_ACTIONS: setting("`true`: links are GitHub's, and the log has colour", v.string()),
+});
+/** The pipeline that is counted. */
+export type Pipeline = v.InferOutput<typeof Pipeline>;
+
+const Limits = v.object({
+  CONSECUTIVE_THRESHOLD: setting("failures in a row that raise an alert", integer("3"), "3"),
+  CUMULATIVE_THRESHOLD: setting("failures in the last executions that raise an alert", integer("5"), "5"),
+  CUMULATIVE_LENGTH: setting("how many executions are the last ones", integer("10"), "10"),
+  RECOVERY_THRESHOLD: setting("passes in a row that close an alert", integer("3"), "3"),
+  NOT_RUN_JOBS: setting("a job that did not run keeps its history; `pass`: it passed", oneOf(["keep", "pass"]), "keep"),
+  EXPIRE_AFTER_DAYS: setting("a job that has not run for so long is forgotten", integer("30"), "30"),
+  IGNORE_JOBS: setting("patterns of jobs that are not counted, e.g. `deploy:* manual\\ tests`", patterns(), ""),
+  IGNORE_FAILURES: setting(
+    "patterns of reasons of failures that are not, e.g. `runner_system_failure`",
+    patterns(),
+    "",
+  ),
+});
+export type Limits = v.InferOutput<typeof Limits>;
+
+const StoreAccess = v.object({
+  JOB_EXECUTIONS_URL: setting(
+    "where the document is stored: s3://bucket/key or a path; required where `CI` is set",
+    matching(/^(s3:\/\/[^/]+\/.+|(?!s3:|file:|\S*:\/\/).+)$/is, "s3://bucket/key or a path, e.g. s3://ci/jobs.json"),
+    "job_executions.v2.json",
+  ),
+  S3_SSE: setting(
+    "the encryption of the upload; `none` leaves it to the bucket",
+    oneOf(["AES256", "aws:kms", "aws:kms:dsse", "none"]),
+    "AES256",
+  ),
+  S3_CONDITIONAL_WRITES: setting(
+    "`off` for stores without `If-Match`: races then lose counts",
+    oneOf(["on", "off"]),
+    "on",
+  ),
+  AWS_REGION: setting("the bucket's region; `AWS_PROFILE`, keys and all else as the AWS SDK has them", v.string()),
+  AWS_DEFAULT_REGION: setting("likewise, where `AWS_REGION` is not set", v.string()),
+  AWS_ENDPOINT_URL_S3: setting("an S3 that is not AWS's, addressed path-style", httpUrl("https://s3.example.com")),
+  AWS_ENDPOINT_URL: setting("likewise, for all of the AWS SDK", httpUrl("https://s3.example.com")),
+});
+export type StoreAccess = v.InferOutput<typeof StoreAccess>;
+
+const JobsAccess = v.object({
+  PIPELINE_JOBS_FILE: setting(
+    "a file of the pipeline's jobs as GitLab or GitHub list them, instead of GitLab",
+    v.string(),
+  ),
+  CI_API_V4_URL: setting("GitLab's API; required without such a file", httpUrl("https://gitlab.example.com/api/v4")),
+  CI_PROJECT_ID: setting("the project's id; required likewise", matching(/^\S+$/, "a project's id, e.g. 4242")),
+  GITLAB_TOKEN: setting("a token with `read_api`; required likewise", token("glpat-... with read_api")),
+  CI_JOB_TOKEN: setting("instead, from GitLab 18 on; it can't read child pipelines", token("glcbt-...")),
+});
+export type JobsAccess = v.InferOutput<typeof JobsAccess>;
+
+const SlackAccess = v.object({
+  SLACK_API_TOKEN: setting("a bot token with `chat:write`", token("xoxb-...")),
+  SLACK_CHANNEL: setting("the channel that gets everything", matching(/^\S+$/, "a channel, e.g. #ci-alerts")),
+  SLACK_WEBHOOK_URL: setting(
+    "instead of both: an incoming webhook of Slack, Mattermost or Rocket.Chat",
+    httpUrl("https://hooks.slack.com/services/T0/B0/x"),
+  ),
+  SLACK_API_URL: setting("Slack's API", httpUrl("https://slack.com/api"), "https://slack.com/api"),
+});
+export type SlackAccess = v.InferOutput<typeof SlackAccess>;
+
+const Routing = v.object({
+  JOB_OWNERS_FILE: setting("lines of a pattern of jobs and their owners, who are told as well", v.string()),
+  OWNER_CHANNELS_FILE: setting("JSON: the channel of each owner, and whom to mention there", v.string()),
+});
+export type Routing = v.InferOutput<typeof Routing>;
+
+const Network = v.object({
+  HTTPS_PROXY: setting("the proxy for https addresses; also in lower case, which wins", v.string()),
+  https_proxy: v.optional(v.string()),
+  HTTP_PROXY: setting("the proxy for http addresses; likewise", v.string()),
+  http_proxy: v.optional(v.string()),
+  NO_PROXY: setting("hosts that are reached without a proxy, with their subdomains; likewise", v.string()),
+  no_proxy: v.optional(v.string()),
+  CI_SERVER_TLS_CA_FILE: setting("GitLab's certificate authority, for advice about `NODE_EXTRA_CA_CERTS`", v.string()),
+});
+/** How servers are reached. The address of a proxy may hold a password. */
+export type Network = v.InferOutput<typeof Network>;
+
+const Display = v.object({
+  CI: setting("set by a CI: `JOB_EXECUTIONS_URL` is required then", v.string()),
+  CI_DEFAULT_BRANCH: setting("where it is set, pipelines of other branches are not counted", v.string()),
+  GITLAB_CI: setting("`true`: the log has colour", v.string()),
+  NO_COLOR: setting("no colour", v.string()),
+  FORCE_COLOR: setting("colour where there is no terminal", v.string()),
+  DEBUG: setting("errors with their stack traces", v.string()),
+});
+
+/** What a report needs, and what a run needs besides. */
+const ReportSettings = v.object({ limits: Limits, store: StoreAccess, network: Network });
+const Settings = v.object({
+  pipeline: Pipeline,
+  jobs: JobsAccess,
+  ...ReportSettings.entries,
+  slack: SlackAccess,
+  routing: Routing,
+});
+
+/** The variables whose values are never printed; of a proxy's address, that is the part with the password. */
+const SECRETS = /^((GITLAB|CI_JOB|SLACK_API|AWS_\w+)_TOKEN|AWS_SECRET_ACCESS_KEY|SLACK_WEBHOOK_URL)$/;
+const PROXIES = /^https?_proxy$/i;
+
+/** What must hold between variables: the one that is told of, whether it is right, and what is expected. */
+function checkRules(given: Variables): [variable: string, isRight: boolean, expected: string][] {
+  const { PIPELINE_JOBS_FILE: file, SLACK_API_TOKEN: token, SLACK_CHANNEL: channel, CUMULATIVE_LENGTH = 10 } = given;
+  const isInWindow = (threshold: string | number) => !(Number(threshold) > Number(CUMULATIVE_LENGTH));
+  const unlessFile = "unless PIPELINE_JOBS_FILE is set";
+  return [
+    ["CUMULATIVE_THRESHOLD", isInWindow(given.CUMULATIVE_THRESHOLD ?? 5), "at most CUMULATIVE_LENGTH, e.g. 5 and 10"],
+    ["RECOVERY_THRESHOLD", isInWindow(given.RECOVERY_THRESHOLD ?? 3), "at most CUMULATIVE_LENGTH, e.g. 3 and 10"],
+    ["JOB_EXECUTIONS_URL", !isInCi(given) || !!given.JOB_EXECUTIONS_URL, "set in CI, e.g. s3://ci-bucket/jobs.json"],
+    ["CI_API_V4_URL", !!(file || given.CI_API_V4_URL), `set, e.g. https://gitlab.example.com/api/v4, ${unlessFile}`],
+    ["CI_PROJECT_ID", !!(file || given.CI_PROJECT_ID), `set, e.g. 4242, ${unlessFile}`],
+    [
+      "GITLAB_TOKEN",
+      !!(file || given.GITLAB_TOKEN || given.CI_JOB_TOKEN),
+      `set, e.g. glpat-... with read_api, unless CI_JOB_TOKEN or PIPELINE_JOBS_FILE is`,
+    ],
+    ["SLACK_CHANNEL", !token || !!channel, "set together with SLACK_API_TOKEN, e.g. #ci-alerts"],
+    ["SLACK_API_TOKEN", !channel || !!token, "set together with SLACK_CHANNEL, e.g. xoxb-..."],
+    ["SLACK_WEBHOOK_URL", !given.SLACK_WEBHOOK_URL || !token, "unset where SLACK_API_TOKEN is set, e.g. empty"],
+  ];
+}
+
+function isInCi({ CI = "" }: Variables) {
+  return !["", "false", "0"].includes(CI);
+}
+
+/**
+ * The parts of the environment for a run, or those for a report. An empty variable counts as unset. Throws one error
+ * with all that is wrong, each with its name, what is expected and an example, but never with a value: any may be a
+ * misplaced secret.
+ */
+export function parseSettings(variables: Variables) {
+  return parseParts(Settings, variables);
+}
+
+export function parseReportSettings(variables: Variables) {
+  return parseParts(ReportSettings, variables);
+}
+
+type Parts = v.ObjectSchema<Record<string, v.ObjectSchema<v.ObjectEntries, undefined>>, undefined>;
+
+function parseParts<T extends Parts>(schema: T, variables: Variables): v.InferOutput<T> {
+  const given = Object.fromEntries(Object.entries(variables).filter(([, value]) => value));
+  const parts = Object.keys(schema.entries).map((part) => [part, given]);
+  const { success, output, issues = [] } = v.safeParse(schema, Object.fromEntries(parts));
+  const names = new Set(Object.values(schema.entries).flatMap((part) => Object.keys(part.entries)));
+  const problems = new Map<string, string>(); // the first of each variable
+  const note = (variable: string, expected: string) => {
+    const state = given[variable] ? "" : " (it is not set)";
+    if (!problems.has(variable)) problems.set(variable, `${variable} must be ${expected}${state}`);
+  };
+  for (const issue of issues) note(`${issue.path?.at(-1)?.key}`, issue.message);
+  for (const [variable, isRight, expected] of checkRules(given)) {
+    if (!isRight && names.has(variable)) note(variable, expected);
+  }
+  if (success && problems.size === 0) return output;
+  throw failure(`The environment is not valid: ${[...problems.values()].join("; ")}`, "see --help", { exitCode: 2 });
+}
+
+/** Each variable with its default (empty where it is required, undefined where there is none) and its description. */
+export function describeSettings(): { name: string; usual: string | undefined; description: string }[] {
+  const parts = [...Object.values(Settings.entries), Display];
+  return parts.flatMap(({ entries }) =>
+    Object.entries(entries).flatMap(([name, schema]) => {
+      const description = v.getDescription(schema);
+      return description ? { name, usual: v.getDefault(schema), description } : [];
+    }),
+  );
+}
+
+/** A variable with the description that `--help` prints; required where its default, "", is not valid. */
+function setting<T extends v.GenericSchema<string, unknown>, const D extends string | undefined = undefined>(
+  description: string,
+  schema: T,
+  usual?: D,
+) {
+  return v.pipe(v.optional(schema, usual as D), v.description(description));
+}
+
+function matching(pattern: RegExp, expected: string) {
+  return v.pipe(v.string(), v.regex(pattern, expected));
+}
+
+function integer(example: string) {
+  const expected = `a positive integer, e.g. ${example}`;
+  return v.pipe(matching(/^0*[1-9]\d*$/, expected), v.transform(Number), v.safeInteger(expected));
+}
+
+function token(example: string) {
+  return matching(/^[!-~]+$/, `a token without spaces or line breaks, e.g. ${example}`);
+}
+
+function oneOf<const T extends [string, ...string[]]>(options: T) {
+  return v.picklist(options, `one of ${options.join(", ")}, e.g. ${options[0]}`);
+}
+
+/** Patterns of jobs or reasons, separated by white space. */
+function patterns() {
+  const isWhole = v.check((text: string) => !endsInBackslash(text), "patterns, e.g. deploy:* manual\\ tests");
+  return v.pipe(
+    v.string(),
+    isWhole,
+    v.transform((text) => splitWords(text).map(toRegExp)),
+  );
+}
+
+function httpUrl(example: string) {
+  const expected = `an http or https URL without a password, e.g. ${example}`;
+  const trimmed = v.transform((url: string) => url.replace(/\/+$/, ""));
+  return v.pipe(matching(/^https?:\/\/[^\s/@]+([/?#]\S*)?$/, expected), v.url(expected), trimmed);
+}
+
+/** `Ada Lovelace <ada@example.com>` is a name with an address. */
+function withoutAddress(author: string): string | undefined {
+  return (
+    cut(
+      author
+        .replace(/\s*<.*$/s, "")
+        .replace(/@\S*/, "")
+        .trim(),
+      MAX_TITLE,
+    ) || undefined
+  );
+}
+
+// --- Table: pure; the tracked jobs, worst first, for a terminal or the log of a CI job.
+
+const LINE_WIDTH = 80;
+const MIN_NAME_WIDTH = 20;
+
+/** The tracked jobs of a document. A name that is too long for its column has a line of its own. */
+export function formatTable({ jobs }: JobExecutions, limits: Limits): string {
   if (jobs.size === 0) return "No job is tracked: none has failed lately.";
   const worst = [...jobs]
-    .map(([name, job]) => ({ name, job, streak: job.consecutive_failures, failures: failuresIn(job).length }))
-    .sort((a, b) => b.streak - a.streak || b.failures - a.failures || (a.name < b.name ? -1 : 1))
-    .slice(0, MAX_TABLE_ROWS);
-  type Row = [name: string, strip: string, inARow: string, inWindow: string, alert: string];
-  const rows = worst.map(
-    ({ name, job, streak, failures }): Row => [
-      toOneLine(name),
-      job.jobs_info.map(({ failing }) => (failing ? CROSS : DOT)).join(""),
-      `${streak}/${env.CONSECUTIVE_THRESHOLD}`,
-      `${failures}/${env.CUMULATIVE_THRESHOLD}`,
-      describeAlertState(name, job, routes),
-    ],
-  );
-  rows.unshift(["job", "executions", "in a row", `in ${env.CUMULATIVE_LENGTH}`, "alert"]);
-
-  const nameWidth = Math.min(MAX_NAME_WIDTH, Math.max(...rows.map(([name]) => name.length)));
-  const stripWidth = Math.max(...rows.map(([, strip]) => strip.length));
-  const lines = rows.map(([name, strip, inARow, inWindow, alert]) => {
-    const counts = [strip.padStart(stripWidth), inARow.padStart(8), inWindow.padStart(6)];
-    return [name.padEnd(nameWidth), ...counts, alert].join("  ").trimEnd();
+    .map(([name, job]) => ({ name, job, failures: failuresIn(job).length }))
+    .sort(
+      (a, b) =>
+        b.job.consecutive_failures - a.job.consecutive_failures ||
+        b.failures - a.failures ||
+        (a.name < b.name ? -1 : 1),
+    );
+  const rows = worst.map(({ name, job, failures }) => [
+    toOneLine(name),
+    job.jobs_info.map(({ failing }) => (failing ? "✗" : "·")).join(""),
+    `${job.consecutive_failures}`,
+    `${failures}`,
+    job.alert ? `${KINDS[job.alert.kind].word} ${job.alert.at.slice(0, 10)}` : "",
+  ]);
+  rows.unshift(["job", "executions", "in a row", `in ${limits.CUMULATIVE_LENGTH}`, "alert since"]);
+  const widthOf = (column: number) => Math.max(...rows.map((row) => row[column]?.length ?? 0));
+  const widths = [1, 2, 3, 4].map(widthOf);
+  const rest = widths.reduce((sum, width) => sum + width + 2, 0);
+  const nameWidth = Math.min(widthOf(0), Math.max(LINE_WIDTH - rest, MIN_NAME_WIDTH));
+  const lines = rows.map(([name = "", strip = "", inARow = "", inWindow = "", alert = ""]) => {
+    const numbers = [
+      strip.padStart(widths[0] ?? 0),
+      inARow.padStart(widths[1] ?? 0),
+      inWindow.padStart(widths[2] ?? 0),
+    ];
+    const start = name.length > nameWidth ? `${name}\n${" ".repeat(nameWidth)}` : name.padEnd(nameWidth);
+    return [start, ...numbers, alert].join("  ").trimEnd();
   });
-  if (jobs.size > worst.length) lines.push(`... and ${jobs.size - worst.length} more, which report --json lists`);
-  return lines.join("\n");
+  const { CONSECUTIVE_THRESHOLD, CUMULATIVE_THRESHOLD, CUMULATIVE_LENGTH } = limits;
+  const head = `A job alerts at ${CONSECUTIVE_THRESHOLD} failures in a row, or ${CUMULATIVE_THRESHOLD} in its last ${CUMULATIVE_LENGTH} executions.`;
+  return [head, "", ...lines].join("\n");
 }
 
-function describeAlertState(name: string, { alert }: TrackedJob, routes: Routes) {
-  const told = [...routes].filter(([, alerts]) => alerts.some((news) => news.name === name));
-  const news = told[0]?.[1].find((news) => news.name === name);
-  const channels = told.flatMap(([channel]) => channel ?? []).join(", ");
-  if (news) return `${news.kind}${channels ? ` ${ARROW} ${channels}` : ", told now"}`;
-  return alert ? `${alert.kind} since ${alert.at.slice(0, 10)}` : "";
-}
+// --- Command line: what people see, and the only part that touches the process.
 
-// --- The command line: the only part that touches the process.
-
-const HELP = `Usage: tsx check-failures.ts [report] [--dry-run] [--json]
-
-  (nothing)   count this CI pipeline, alert, store; README.md lists the environment variables
-  report      print the stored document as a table; reads only
-  --dry-run   compute and print; send and write nothing
-  --json      print one JSON object on stdout, everything else on stderr
-  --help      print this
-
-Exit 0: done. 1: failed, with the reason on stderr. 2: wrong usage or environment. DEBUG=1 shows stack traces.`;
-
+const RUN_TIMEOUT_MS = 90_000;
+const LAST_TIMEOUT_MS = 115_000; // for what no signal reaches, e.g. an AWS credential_process
 const ARGUMENTS = ["report", "--dry-run", "--json", "--help", "-h"];
-
-/** What a report reads. It neither counts nor sends: all other variables may be missing or wrong. */
-const REPORT_VARIABLES = /^(JOB_EXECUTIONS_URL|AWS_ENDPOINT_\w+|\w+_THRESHOLD|CUMULATIVE_LENGTH)$/;
-const NO_PIPELINE = { CI_PIPELINE_ID: "1", CI_COMMIT_SHA: "0000000", PIPELINE_JOBS_FILE: "none" };
 
 /** What a command says, to people and to programs. */
 type Output = { text: string; json: object; warnings?: string[]; errors?: string[] };
 
-async function report(env: Environment, edges: Edges): Promise<Output> {
-  const stored = await retrieveJobExecutions(edges);
-  const document = stored?.document ?? createInitialJobExecutions();
-  const { pipeline_id, pending_alerts } = document;
-  const found = `after pipeline ${pipeline_id}, ${pending_alerts.length} messages pending`;
-  const state = stored ? found : "not there yet, if JOB_EXECUTIONS_URL is right";
-  const text = `Job executions in ${edges.store.source}: ${state}\n\n${formatTable(document, env, new Map())}`;
-  const jobs = [...document.jobs].map(([name, job]) => ({
-    name,
-    consecutive_failures: job.consecutive_failures,
-    failures: failuresIn(job).length,
-    executions: job.jobs_info.length,
-  }));
-  return { text, json: { pipeline_id, jobs } };
+/** What a command runs in. `print` throws where nobody reads any more. */
+type Surroundings = {
+  variables: Variables;
+  signal: AbortSignal;
+  print: (text: string) => Promise<void>;
+  warn: (text: string) => void;
+};
+
+function writeHelp(): string {
+  const variables = describeSettings().map(({ name, usual, description }) => {
+    const state = usual === "" && name.startsWith("CI_") ? " (required)" : usual ? ` (${usual})` : "";
+    return `  ${name}${state}\n      ${description}`;
+  });
+  return `check-failures ${VERSION}: tells the owners of a CI job when it fails consistently
+
+Usage: tsx check-failures.ts [report] [--dry-run] [--json]
+
+  (nothing)   count this CI pipeline, alert, store
+  report      print the stored document as a table; reads only
+  --dry-run   compute and print; send and write nothing; on any branch
+  --json      print one JSON object on stdout, everything else on stderr
+  --help      print this
+
+Install: npm install --no-save --ignore-scripts tsx @aws-sdk/client-s3 valibot
+(Node 22.18 or newer needs no tsx: node check-failures.ts)
+
+Exit 0: done. 1: failed, with the reason on stderr. 2: wrong usage or environment.
+
+Variables (with their defaults; an empty one counts as unset):
+
+${variables.join("\n")}`;
 }
 
-async function countPipeline(env: Environment, edges: Edges, dryRun: boolean): Promise<Output> {
-  const run = await checkConsistentFailures(env, edges, dryRun);
-  const { outcome, before, document, reached, warnings, errors } = run;
-  const messages = run.messages.map(({ claimed_at, ...message }) => ({ delivered: false, ...message }));
-  const outcomes = {
-    counted: `${dryRun ? "would be" : "is"} counted, after ${before.pipeline_id}`,
-    "already-counted": "had been counted before",
-    "out-of-order": `is older than the stored ${before.pipeline_id}: nothing is done`,
-  };
-  const lost = dryRun ? [] : messages.filter((message) => !message.delivered);
-  const told = [...run.routes].filter(([channel]) => !lost.some((message) => message.channel === channel));
-  const paragraphs = [`Pipeline ${env.CI_PIPELINE_ID} ${outcomes[outcome]}`, formatTable(document, env, new Map(told))];
-  if (dryRun) {
-    const toSend = messages.map(({ channel, text }) => {
-      return `Would send${channel ? ` to ${channel}` : ""}:\n${toPlainText(text)}`;
-    });
-    paragraphs.unshift("Dry run: nothing is sent or written; the table is what would be stored", ...toSend);
-  } else if (messages.length > 0) {
-    paragraphs[0] += `, ${messages.length - lost.length} of ${messages.length} messages delivered`;
-  }
-  const others = document.pending_alerts.length - messages.length;
-  if (others > 0) warnings.push(`${others} messages of another run are pending; one five minutes later sends them`);
-  const ids = { pipeline_id: env.CI_PIPELINE_ID, stored_pipeline_id: before.pipeline_id };
-  return { text: paragraphs.join("\n\n"), json: { outcome, ...ids, reached, messages }, warnings, errors };
-}
-
-/** The output of a run in a pipeline of another branch, where protected variables, and so tokens, are missing. */
-function skipBranch({ CI_DEFAULT_BRANCH, CI_PIPELINE_ID }: Variables): Output {
+/** What the arguments ask for. */
+async function execute(args: string[], surroundings: Surroundings): Promise<Output> {
+  if (args.includes("report")) return report(surroundings);
+  const { CI_DEFAULT_BRANCH, CI_COMMIT_BRANCH, CI_PIPELINE_ID } = surroundings.variables;
+  const dryRun = args.includes("--dry-run");
+  if (dryRun || !CI_DEFAULT_BRANCH || CI_COMMIT_BRANCH === CI_DEFAULT_BRANCH)
+    return countPipeline(surroundings, dryRun);
+  // Before all validation: a pipeline of another branch lacks the protected variables.
   const text = `Nothing to do: this is not a pipeline of the default branch, ${CI_DEFAULT_BRANCH}`;
   const ids = { pipeline_id: Number(CI_PIPELINE_ID) || null, stored_pipeline_id: null };
   return { text, json: { outcome: "not-default-branch", ...ids, reached: noneReached(), messages: [] } };
 }
 
-/** Prints without secrets, and in colour where that is wanted; resolves to the error that kept it from that, if any. */
-function printerFor(variables: Variables) {
-  const secrets = Object.entries(variables).flatMap(([name, value = ""]) => (SECRETS.test(name) ? value : []));
-  const hidden = secrets.filter((secret) => secret.length > 5);
-  hidden.sort((a, b) => b.length - a.length); // one may be a part of another
-  return (stream: NodeJS.WriteStream, text: string) => {
-    const shown = hidden.reduce((rest, secret) => rest.replaceAll(secret, "***"), text);
-    const isColoured = stream.isTTY && !variables.NO_COLOR;
-    const coloured = isColoured ? shown.replace(/\u2717+/g, "\u001b[31m$&\u001b[39m") : shown;
-    return new Promise<Error | null | undefined>((resolve) => stream.write(`${coloured}\n`, resolve));
+async function countPipeline({ variables, signal, print, warn }: Surroundings, dryRun: boolean): Promise<Output> {
+  const { pipeline, limits, store: storeAccess, jobs: jobsAccess, slack, routing, network } = parseSettings(variables);
+  const { CI_PIPELINE_ID: id } = pipeline;
+  const store = openStore(storeAccess, network);
+  const sender = openSender(slack, network, print);
+  const jobs = openJobs(jobsAccess, { pipelineId: id, network, signal, warn });
+  const task = { pipeline, limits, owners: await readOwners(routing), dryRun };
+  if (isInCi(variables) && !slack.SLACK_API_TOKEN && !slack.SLACK_WEBHOOK_URL) {
+    warn("Alerts are only in this log: set SLACK_API_TOKEN and SLACK_CHANNEL, or SLACK_WEBHOOK_URL");
+  }
+
+  const run = await checkConsistentFailures(task, { store, sender, jobs, pause: sleep, now: new Date(), signal });
+  const { outcome, before, document, reached, warnings, errors } = run;
+  const messages = run.messages.map(({ channel, text, delivered }) => ({
+    channel: channel ?? sender.broadcast,
+    text,
+    delivered,
+  }));
+  const waiting = document.pending_alerts.length - messages.length;
+  if (waiting > 0) warnings.push(`${formatCount(waiting, "message")} of other runs will be sent by a later one`);
+  const outcomes = {
+    counted: `${dryRun ? "would be" : "is"} counted, after ${before.pipeline_id}`,
+    "already-counted": "had been counted before",
+    "out-of-order": `is older than ${before.pipeline_id}, which is stored: it is not counted`,
+  };
+  const delivered = messages.filter((message) => message.delivered).length;
+  const end =
+    messages.length > 0 && !dryRun ? `, ${delivered} of ${formatCount(messages.length, "message")} delivered` : "";
+  const dry = messages.map(
+    ({ channel, text }) => `Would send${channel ? ` to ${channel}` : ""}:\n${toPlainText(text)}`,
+  );
+  const text = [
+    ...(dryRun ? ["Dry run: nothing is sent or written; the table is what would be stored", ...dry] : []),
+    `Pipeline ${id} ${outcomes[outcome]}${end}`,
+    formatTable(document, limits),
+    `Stored in ${store.source}; alerts go to ${sender.name}`,
+  ].join("\n\n");
+  const ids = { pipeline_id: id, stored_pipeline_id: before.pipeline_id };
+  return { text, json: { outcome, ...ids, reached, messages }, warnings, errors };
+}
+
+async function report({ variables, signal }: Surroundings): Promise<Output> {
+  const { limits, store: access, network } = parseReportSettings(variables);
+  const store = openStore(access, network);
+  const stored = await retrieveJobExecutions(store, signal);
+  const { pipeline_id, counted_at, jobs, pending_alerts } = stored?.document ?? createInitialJobExecutions();
+  const last = `pipeline ${pipeline_id} was counted last${counted_at ? `, at ${counted_at}` : ""}`;
+  const waiting =
+    pending_alerts.length > 0 ? `; ${formatCount(pending_alerts.length, "message")} not delivered yet` : "";
+  const state = stored ? `${last}${waiting}` : "there is no document yet, if JOB_EXECUTIONS_URL is right";
+  const rows = [...jobs].map(([name, job]) => ({
+    name,
+    consecutive_failures: job.consecutive_failures,
+    failures: failuresIn(job).length,
+    executions: job.jobs_info.length,
+  }));
+  const table = formatTable(stored?.document ?? createInitialJobExecutions(), limits);
+  return {
+    text: `${store.source}: ${state}\n\n${table}`,
+    json: { pipeline_id, counted_at: counted_at ?? null, jobs: rows },
   };
 }
 
+type Printer = (stream: NodeJS.WriteStream, text: string) => Promise<Error | null | undefined>;
+
+/** Prints without secrets, and in colour where that is wanted; resolves to the error that kept it from that, if any. */
+function printerFor(variables: Variables): Printer {
+  const secrets = Object.entries(variables).flatMap(([name, value = ""]) => {
+    if (SECRETS.test(name)) return value;
+    const [, login = "", password = ""] = (PROXIES.test(name) && /^(?:\w+:\/\/)?([^/@:]*:([^/@]*))@/.exec(value)) || [];
+    return [login, password];
+  });
+  const hidden = secrets.filter((secret) => secret.length > 5).sort((a, b) => b.length - a.length); // a part of another?
+  const { NO_COLOR, FORCE_COLOR, GITLAB_CI, GITHUB_ACTIONS } = variables;
+  return (stream, text) => {
+    const shown = hidden.reduce((rest, secret) => rest.replaceAll(secret, "***"), text);
+    const isWanted = FORCE_COLOR ? FORCE_COLOR !== "0" : stream.isTTY || [GITLAB_CI, GITHUB_ACTIONS].includes("true");
+    const coloured = isWanted && !NO_COLOR ? shown.replace(/✗+/g, "\u001b[31m$&\u001b[39m") : shown;
+    return new Promise((resolve) => stream.write(`${coloured}\n`, resolve));
+  };
+}
+
+/** Node before 22.21 can't use a proxy: it says so once, as it then only waits in vain. */
+function warnOfProxy(variables: Variables, warn: (text: string) => void) {
+  const name = Object.keys(variables).find((name) => PROXIES.test(name) && variables[name]);
+  const { bun, deno } = process.versions;
+  if (!name || bun || deno || process.allowedNodeEnvironmentFlags.has("--use-env-proxy")) return;
+  warn(`${name} is set, but Node ${process.versions.node} can't use it: run with Node 24, Bun or Deno`);
+}
+
 /** Runs a command line; resolves to its exit code. */
-async function main(args: string[], variables: Variables) {
+async function main(args: string[], variables: Variables): Promise<number> {
   const { stdout, stderr } = process;
   const print = printerFor(variables);
   for (const stream of [stdout, stderr]) stream.on("error", () => {}); // a reader may leave: go on
@@ -1112,36 +1877,34 @@ async function main(args: string[], variables: Variables) {
     print(stderr, "Error: The run did not end in time; check what gives the AWS credentials");
     process.exit(1);
   });
-  let exitCode = 2; // until the usage and the environment have proved right
+  const warn = (text: string) => void print(stderr, `Warning: ${toOneLine(text)}`);
   try {
     const wrong = args.find((arg, i) => !ARGUMENTS.includes(arg) || args.indexOf(arg) < i);
-    if (wrong !== undefined) throw new Error(`Unknown or repeated argument: ${wrong}; see --help`);
-    const [isReport, dryRun = false, json, ...help] = ARGUMENTS.map((argument) => args.includes(argument));
-    if (help.includes(true)) {
-      print(stdout, HELP);
+    if (wrong !== undefined) throw failure(`Unknown or repeated argument: ${wrong}`, "see --help", { exitCode: 2 });
+    if (args.includes("--help") || args.includes("-h")) {
+      await print(stdout, writeHelp());
       return 0;
     }
-    const stream = json ? stderr : stdout;
-    let output = skipBranch(variables);
-    if (isReport || !variables.CI_DEFAULT_BRANCH || variables.CI_COMMIT_BRANCH === variables.CI_DEFAULT_BRANCH) {
-      const reported = Object.entries(variables).filter(([name]) => REPORT_VARIABLES.test(name));
-      const env = parseEnvironment(isReport ? { ...Object.fromEntries(reported), ...NO_PIPELINE } : variables);
-      const send = openSender(env, async (text) => {
-        const error = await print(stream, text);
-        if (error) throw failure(`Cannot print: ${error.message}`, error);
-      });
-      const edges = { store: openStore(env), send, pause: sleep, now: new Date(), signal: stop.signal };
-      exitCode = 1;
-      output = await (isReport ? report(env, edges) : countPipeline(env, edges, dryRun));
-    }
-    print(stream, output.text);
+    const log = args.includes("--json") ? stderr : stdout;
+    const printText = async (text: string) => {
+      const error = await print(log, text);
+      if (error) throw failure(`Cannot print: ${error.message}`, "keep this log open", { cause: error });
+    };
+    warnOfProxy(variables, warn);
+    const {
+      text,
+      json,
+      warnings = [],
+      errors = [],
+    } = await execute(args, { variables, signal: stop.signal, print: printText, warn });
+    print(log, text);
     const toObject = (_: string, value: unknown) => (value instanceof Map ? Object.fromEntries(value) : value);
-    if (json) print(stdout, JSON.stringify(output.json, toObject));
-    for (const warning of output.warnings ?? []) print(stderr, `Warning: ${toOneLine(warning)}`);
-    if (output.errors?.length) throw new Error(output.errors.join("; "));
-    return 0;
+    if (args.includes("--json")) print(stdout, JSON.stringify(json, toObject));
+    for (const warning of warnings) warn(warning);
+    for (const error of errors) print(stderr, `Error: ${toOneLine(error)}`);
+    return errors.length > 0 ? 1 : 0;
   } catch (error) {
-    const { message, stack, cause } = error as Error;
+    const { message, stack, cause, exitCode = 1 } = error as Failure;
     const because = cause instanceof Error ? `\nbecause of ${cause.stack}` : "";
     print(stderr, variables.DEBUG ? `${stack}${because}` : `Error: ${toOneLine(message)}`);
     return exitCode;
@@ -1150,9 +1913,18 @@ async function main(args: string[], variables: Variables) {
   }
 }
 
-// tsx on Node 20 has no import.meta.main, Node 24.2 has a wrong one, and a symlinked checkout has another path.
-const entry = process.argv[1];
-if (import.meta.main || (entry && existsSync(entry) && import.meta.url === pathToFileURL(realpathSync(entry)).href)) {
+/** Whether Node, as it is on this machine, was started with this file, under whatever name that was. */
+function isStarted(): boolean {
+  if (import.meta.main) return true; // not there under tsx on Node 20, and wrong in Node 24.2
+  const [, entry] = process.argv;
+  if (entry === undefined) return false;
+  const own = realpathSync(fileURLToPath(import.meta.url));
+  // tsx takes a name without an ending, or with that of JavaScript, for this file.
+  const names = [entry, `${entry}.ts`, entry.replace(/\.[cm]?js$/, ".ts")];
+  return names.some((name) => existsSync(name) && realpathSync(name) === own);
+}
+
+if (isStarted()) {
   for (const name in process.env) if (!process.env[name]) delete process.env[name]; // the SDK takes "" for a value
   process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED = "true"; // said in every log, about every Node 20
   main(process.argv.slice(2), process.env).then((exitCode) => {

@@ -1,11 +1,10 @@
 import assert from "node:assert/strict";
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { checkConsistentFailures, type Execution, type Run } from "../check-failures.ts";
-import { environment, makeEdges, memoryStore, NOW } from "./support/builders.ts";
-import { makeFolder } from "./support/run.ts";
+import type { Execution, Run } from "../check-failures.ts";
+import { failed, memoryStore, passed, runOf } from "./support/builders.ts";
 import { formatDocument, playScenario, readScenarioFile, scenarioNames } from "./support/scenarios.ts";
 
 describe("the scenarios of fixtures/scenarios", () => {
@@ -35,21 +34,13 @@ const ORIGINAL = fileURLToPath(new URL("../fixtures/original", import.meta.url))
 async function playOriginal({ steps }: Original, listsSucceeded: boolean) {
   const names = [...new Set(steps.flatMap((step) => step.failed_jobs.map((job) => job.name)))];
   const { store } = memoryStore();
-  const folder = makeFolder();
-  const jobsFile = join(folder.path, "jobs.json");
   const runs: Run[] = [];
-  try {
-    for (const { pipeline_id, commit, failed_jobs } of steps) {
-      const failed = failed_jobs.map((job) => ({ ...job, status: "failed" }));
-      const others = names.filter((name) => !failed_jobs.some((job) => job.name === name));
-      const succeeded = listsSucceeded ? others.map((name) => ({ id: pipeline_id, name, status: "success" })) : [];
-      writeFileSync(jobsFile, JSON.stringify([...failed, ...succeeded]));
-      const variables = { CI_PIPELINE_ID: `${pipeline_id}`, CI_COMMIT_SHA: commit, PIPELINE_JOBS_FILE: jobsFile };
-      const env = environment({ ...variables, NOT_RUN_JOBS: "pass" });
-      runs.push(await checkConsistentFailures(env, makeEdges({ store, now: NOW }).edges));
-    }
-  } finally {
-    folder.remove();
+  for (const { pipeline_id, commit, failed_jobs } of steps) {
+    const failing = failed_jobs.map(({ name, id }) => failed(name, { id }));
+    const others = names.filter((name) => !failed_jobs.some((job) => job.name === name));
+    const succeeded = listsSucceeded ? others.map((name) => passed(name)) : [];
+    const variables = { CI_PIPELINE_ID: `${pipeline_id}`, CI_COMMIT_SHA: commit, NOT_RUN_JOBS: "pass" };
+    runs.push((await runOf([...failing, ...succeeded], variables, { store })).run);
   }
   return runs;
 }

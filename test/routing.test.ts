@@ -1,37 +1,43 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { type Alert, checkConsistentFailures, countAlerts, parseOwners, routeAlerts } from "../check-failures.ts";
-import { alertOf, environment, failed, makeEdges, NOW } from "./support/builders.ts";
+import { type News, parseOwners, readOwners, routeNews } from "../check-failures.ts";
+import { failed, history, newsOf, runOf, type Variables } from "./support/builders.ts";
 import { makeFolder } from "./support/run.ts";
-
-type Variables = Parameters<typeof environment>[0];
 
 const ownersOf = (text: string, channels: Record<string, string> = {}) => ({
   rules: parseOwners(text, "owners"),
-  channels: new Map(Object.entries(channels)),
+  channels: new Map(Object.entries(channels).map(([owner, channel]) => [owner, { channel, mentions: [] }])),
 });
 
-/** The channels that get the alert of a job besides the broadcast channel, by the lines of an owners file. */
-const channelsOf = (name: string, ...lines: string[]) =>
-  [...routeAlerts([alertOf(name)], ownersOf(lines.join("\n")), environment()).routes.keys()].slice(1);
+/** What each channel is told, by the names of the jobs; the broadcast channel is null. */
+const routesOf = (names: string[], owners: ReturnType<typeof ownersOf>, broadcast: string | null = "#ci") =>
+  routeNews(
+    names.map((name) => newsOf(name)),
+    owners,
+    broadcast,
+  ).routes.map(({ channel, news }) => [channel, news.map(({ name }) => name)]);
 
-const namesIn = (alerts: Alert[] | undefined) => alerts?.map((alert) => alert.name);
+/** The channels that are told of a job besides the broadcast channel, by the lines of an owners file. */
+const channelsOf = (name: string, ...lines: string[]) =>
+  routesOf([name], ownersOf(lines.join("\n")))
+    .slice(1)
+    .map(([channel]) => channel);
 
 /** A run in whose pipeline these jobs failed, and that tells of a job when it first fails. */
 async function runWith(files: { owners?: string; channels?: unknown }, names: string[], variables: Variables = {}) {
-  const jobs = names.map((name) => failed(name));
-  const folder = makeFolder({ "jobs.json": jobs, owners: files.owners ?? "", "channels.json": files.channels ?? {} });
-  const env = environment({
+  const folder = makeFolder({ owners: files.owners ?? "", "channels.json": files.channels ?? {} });
+  const set = {
     CONSECUTIVE_THRESHOLD: "1",
-    PIPELINE_JOBS_FILE: `${folder.path}/jobs.json`,
     JOB_OWNERS_FILE: `${folder.path}/owners`,
     OWNER_CHANNELS_FILE: `${folder.path}/channels.json`,
     ...variables,
-  });
-  const { edges, sent } = makeEdges();
+  };
   try {
-    const { warnings } = await checkConsistentFailures(env, edges);
-    return { warnings, channels: sent.map(({ channel }) => channel) };
+    const { run, sent } = await runOf(
+      names.map((name) => failed(name)),
+      set,
+    );
+    return { warnings: run.warnings, channels: sent.map(({ channel }) => channel), sent };
   } finally {
     folder.remove();
   }
@@ -94,164 +100,125 @@ describe("parseOwners()", () => {
     assert.deepEqual(channelsOf("e2e-chrome", ...lines.toReversed()), ["#all"]);
   });
 
-  test("rejects a line that it can't take, with its number", () => {
+  test("rejects a line that it can't take, with its number and what to do", () => {
     const reject = (line: string, message: RegExp) =>
       assert.throws(() => parseOwners(`# owners\n\n${line}\nb #b`, "ci/owners"), { message });
-    reject("lint", /^ci\/owners:3: Expected an owner after the pattern lint, e\.g\. /);
-    reject("lint\\ #a", /^ci\/owners:3: Expected an owner after the pattern lint\\ #a, /);
-    reject("lint #a \\", /^ci\/owners:3: Expected a character after the last backslash$/);
-    reject("lint #a # the team", /^ci\/owners:3: Expected a channel's name after #; /);
+    reject("lint", /^ci\/owners:3: lint has no owner; add one, e\.g\. /);
+    reject("lint\\ #a", /^ci\/owners:3: lint\\ #a has no owner; /);
+    reject("lint #a \\", /^ci\/owners:3: a backslash ends the line; /);
+    reject("lint #a # the team", /^ci\/owners:3: # is not an owner; .*a comment a line of its own/);
+    reject("* @acme/ci #Default owners", /^ci\/owners:3: owners is not an owner; .*a comment a line of its own/);
+    reject("lint ada@example.com", /^ci\/owners:3: ada@example\.com is not an owner; begin owners with @ or #/);
+    reject("lint @", /^ci\/owners:3: @ is not an owner/);
   });
 });
 
-describe("routeAlerts()", () => {
-  test("every alert goes to SLACK_CHANNEL, those of a job with an owner to its channel as well", () => {
+describe("routeNews()", () => {
+  test("everything goes to the broadcast channel, and what has an owner to its channel as well", () => {
     const owners = ["a", "b", "c", "d", "e", "f"];
     const text = owners.map((owner) => `${owner}-* @acme/${owner}`).join("\n");
     const channels = Object.fromEntries(owners.map((owner) => [`@acme/${owner}`, `#${owner}`]));
     const names = Array.from({ length: 150 }, (_, i) => `${"abcdefg"[i % 7]}-${i}`);
-    const { routes, warnings } = routeAlerts(
-      names.map((name) => alertOf(name)),
-      ownersOf(text, channels),
-      environment({ SLACK_CHANNEL: "#everything" }),
-    );
-    assert.deepEqual([...routes.keys()], ["#everything", "#a", "#b", "#c", "#d", "#e", "#f"]);
-    assert.deepEqual(namesIn(routes.get("#everything")), names);
-    for (const owner of owners) {
-      assert.deepEqual(
-        namesIn(routes.get(`#${owner}`)),
-        names.filter((name) => name.startsWith(owner)),
-      );
-    }
-    assert.deepEqual(warnings, []);
+    assert.deepEqual(routesOf(names, ownersOf(text, channels)), [
+      [null, names],
+      ...owners.map((owner) => [`#${owner}`, names.filter((name) => name.startsWith(owner))]),
+    ]);
   });
 
-  test("several owners of a job each get its alert, but a channel gets it once", () => {
+  test("several owners of a job are each told of it, but a channel once", () => {
     const owners = ownersOf("a @acme/x #y @acme/z", { "@acme/x": "#y", "@acme/z": "#z" });
-    const { routes } = routeAlerts([alertOf("a")], owners, environment());
-    assert.deepEqual(
-      [...routes].map(([channel, alerts]) => [channel, namesIn(alerts)]),
-      [
-        ["#ci", ["a"]],
-        ["#y", ["a"]],
-        ["#z", ["a"]],
-      ],
-    );
+    assert.deepEqual(routesOf(["a"], owners), [
+      [null, ["a"]],
+      ["#y", ["a"]],
+      ["#z", ["a"]],
+    ]);
   });
 
-  test("an owner whose channel is the broadcast channel gets no second message", () => {
-    const owners = ownersOf("a @acme/ci\nb #ci", { "@acme/ci": "#ci" });
-    const { routes } = routeAlerts([alertOf("a"), alertOf("b")], owners, environment({ SLACK_CHANNEL: "#ci" }));
-    assert.deepEqual(
-      [...routes].map(([channel, alerts]) => [channel, namesIn(alerts)]),
-      [["#ci", ["a", "b"]]],
-    );
+  test("an owner whose channel is the broadcast channel gets no second message, however it is spelt", () => {
+    const owners = ownersOf("a @acme/ci\nb #ci\nc #CI", { "@acme/ci": "ci" });
+    assert.deepEqual(routesOf(["a", "b", "c"], owners), [[null, ["a", "b", "c"]]]);
   });
 
   test("owners who spell one channel differently share its message", () => {
     const owners = ownersOf("a #web\nb @acme/web #Web", { "@acme/web": "web" });
-    const { routes } = routeAlerts([alertOf("a"), alertOf("b")], owners, environment());
-    assert.deepEqual(
-      [...routes].map(([channel, alerts]) => [channel, namesIn(alerts)]),
-      [
-        ["#ci", ["a", "b"]],
-        ["#web", ["a", "b"]],
-      ],
-    );
+    assert.deepEqual(routesOf(["a", "b"], owners), [
+      [null, ["a", "b"]],
+      ["#web", ["a", "b"]],
+    ]);
   });
 
   test("an owner without a channel is warned of once, and the broadcast channel has its jobs", () => {
-    const owners = ownersOf("* @acme/lost\nc #c @acme/gone");
-    const alerts = ["a", "b", "c"].map((name) => alertOf(name));
-    const { routes, warnings } = routeAlerts(alerts, owners, environment());
-    assert.deepEqual(namesIn(routes.get("#ci")), ["a", "b", "c"]);
+    const news = ["a", "b", "c"].map((name) => newsOf(name));
+    const { routes, warnings } = routeNews(news, ownersOf("* @acme/lost\nc #c @acme/gone"), "#ci");
+    assert.deepEqual(routes[0]?.news, news);
     assert.deepEqual(warnings, [
-      "@acme/lost has no channel in OWNER_CHANNELS_FILE",
-      "@acme/gone has no channel in OWNER_CHANNELS_FILE",
+      "@acme/lost has no channel: add it to OWNER_CHANNELS_FILE",
+      "@acme/gone has no channel: add it to OWNER_CHANNELS_FILE",
     ]);
   });
 
-  test("without alerts there is nothing to route", () => {
-    const { routes, warnings } = routeAlerts([], ownersOf("* @acme/lost"), environment());
-    assert.deepEqual([routes.size, warnings], [0, []]);
+  test("without news there is nothing to route", () => {
+    assert.deepEqual(routeNews([], ownersOf("* @acme/lost"), "#ci"), { routes: [], warnings: [] });
   });
 
-  test("with a webhook, or on stdout, there is one message and no routing", () => {
-    const noSlack = { SLACK_API_TOKEN: undefined, SLACK_CHANNEL: undefined };
-    for (const variables of [noSlack, { ...noSlack, SLACK_WEBHOOK_URL: "https://hooks.slack.example/x" }]) {
-      const { routes, warnings } = routeAlerts([alertOf("a")], ownersOf("a #a @acme/lost"), environment(variables));
-      assert.deepEqual([[...routes.keys()], warnings], [[null], []]);
-    }
+  test("where there are no channels there is one message and no warning", () => {
+    const owners = ownersOf("a #a @acme/lost");
+    assert.deepEqual(routesOf(["a", "b"], owners, null), [[null, ["a", "b"]]]);
+    assert.deepEqual(routeNews([newsOf("a")], owners, null).warnings, []);
+  });
+
+  test("mentions the people of an owner where something broke or fails often, not where it only recovered", () => {
+    const target = { channel: "#a", mentions: ["<!subteam^S1>", "<@U1>"] };
+    const other = { channel: "#a", mentions: ["<!here>"] };
+    const channels = new Map([
+      ["@acme/a", target],
+      ["@acme/b", other],
+    ]);
+    const owners = { rules: parseOwners("a @acme/a\nb @acme/b", "owners"), channels };
+    const mentionsIn = (...news: News[]) => routeNews(news, owners, "#ci").routes.map(({ mentions }) => mentions);
+    assert.deepEqual(mentionsIn(newsOf("a")), [[], target.mentions]);
+    assert.deepEqual(mentionsIn(newsOf("a", { kind: "cumulative" })), [[], target.mentions]);
+    for (const kind of ["recovered", "gone"] as const) assert.deepEqual(mentionsIn(newsOf("a", { kind })), [[], []]);
+    const recovered = newsOf("b", { kind: "recovered", job: history("✗···") });
+    assert.deepEqual(mentionsIn(newsOf("a"), recovered), [[], target.mentions]);
+    assert.deepEqual(mentionsIn(newsOf("a"), newsOf("b")), [[], [...target.mentions, ...other.mentions]]);
   });
 });
 
-describe("checkConsistentFailures() reads JOB_OWNERS_FILE and OWNER_CHANNELS_FILE", () => {
-  test("and finds an owner's channel whatever its case", async () => {
+describe("readOwners()", () => {
+  test("finds an owner's channel whatever its case, and whom to mention there", async () => {
     const files = {
       owners: "\ufeffa @Acme/Web\nb @acme/SHOP\n",
-      channels: { "@acme/WEB": "#web", "@ACME/Shop": "#shop" },
+      channels: { "@acme/WEB": "#web", "@ACME/Shop": " #shop  <!subteam^S0123ABCD> <@U1> <!here> <!channel> " },
     };
-    assert.deepEqual(await runWith(files, ["a", "b"]), { warnings: [], channels: ["#ci", "#web", "#shop"] });
+    const { warnings, channels, sent } = await runWith(files, ["a", "b"]);
+    assert.deepEqual({ warnings, channels }, { warnings: [], channels: [null, "#web", "#shop"] });
+    assert.match(sent[1]?.text ?? "", /^🔴 a broken/);
+    assert.match(sent[2]?.text ?? "", /^<!subteam\^S0123ABCD> <@U1> <!here> <!channel> 🔴 b broken/);
   });
 
-  test("and passes the warnings of the routing on", async () => {
-    const { warnings } = await runWith({ owners: "a @acme/lost" }, ["a"]);
-    assert.deepEqual(warnings, ["@acme/lost has no channel in OWNER_CHANNELS_FILE"]);
-  });
-
-  test("and needs no channels for owners that are channels", async () => {
+  test("needs no channels for owners that are channels", async () => {
     const { warnings, channels } = await runWith({ owners: "a #a" }, ["a"], { OWNER_CHANNELS_FILE: undefined });
-    assert.deepEqual({ warnings, channels }, { warnings: [], channels: ["#ci", "#a"] });
+    assert.deepEqual({ warnings, channels }, { warnings: [], channels: [null, "#a"] });
   });
 
-  test("and says what is wrong in them", async () => {
-    await assert.rejects(runWith({ owners: "a #a\nb\n" }, ["a"]), /owners:2: Expected an owner after the pattern b, /);
+  test("passes the warnings of the routing on", async () => {
+    const { warnings } = await runWith({ owners: "a @acme/lost" }, ["a"]);
+    assert.deepEqual(warnings, ["@acme/lost has no channel: add it to OWNER_CHANNELS_FILE"]);
+  });
+
+  test("says what is wrong in the files", async () => {
+    await assert.rejects(runWith({ owners: "a #a\nb\n" }, ["a"]), /owners:2: b has no owner; /);
     const fault = (channels: unknown) => runWith({ channels }, ["a"]);
-    await assert.rejects(fault({ "@a": 5 }), /channels\.json is not valid at @a: /);
-    await assert.rejects(
-      fault({ "@a": "#a b" }),
-      /channels\.json is not valid at @a: Expected a channel, e\.g\. #team/,
-    );
+    await assert.rejects(fault({ "@a": 5 }), /channels\.json is not valid at @a: .*; mend OWNER_CHANNELS_FILE/);
+    for (const wrong of ["#a b", "#a <!everyone>", "#a <https://evil>", "<!here>", "", "#a <@U1", "#a <@>"]) {
+      await assert.rejects(fault({ "@a": wrong }), /channels\.json is not valid at @a: Expected a channel/, wrong);
+    }
     await assert.rejects(fault([]), /channels\.json is not valid at its top: Expected an object/);
     await assert.rejects(fault('{"@a": "#a"'), /channels\.json is not JSON: /);
-    const missing = (name: string) => runWith({}, ["a"], { [name]: "/nowhere/file" });
-    await assert.rejects(missing("JOB_OWNERS_FILE"), /^Error: Cannot read \/nowhere\/file: /);
-    await assert.rejects(missing("OWNER_CHANNELS_FILE"), /^Error: Cannot read \/nowhere\/file: /);
-  });
-});
-
-describe("countAlerts()", () => {
-  const series = (kind: string, value: number, ...tags: string[]) => ({
-    metric: `datadog.ci.failed_job_alerts.${kind}`,
-    type: 1,
-    points: [{ timestamp: 1_795_428_000, value }],
-    tags: ["repository:acme/shop", ...tags],
-  });
-  const count = (alerts: Alert[], text: string) => countAlerts(alerts, ownersOf(text), environment(), NOW);
-
-  test("counts the jobs of each kind by owner, also of owners without a channel", () => {
-    const cumulative = { kind: "cumulative" } as const;
-    const alerts = [alertOf("a-1"), alertOf("a-2"), alertOf("b"), alertOf("a-3", cumulative), alertOf("c", cumulative)];
-    const text = "a-* @acme/a\nb @acme/b @acme/x";
-    assert.deepEqual(count(alerts, text), [
-      series("consecutive", 2, "team:@acme/a"),
-      series("consecutive", 1, "team:@acme/b"),
-      series("consecutive", 1, "team:@acme/x"),
-      series("cumulative", 1, "team:@acme/a"),
-      series("cumulative", 1),
-    ]);
-  });
-
-  test("counts a job once for an owner that is named twice", () => {
-    assert.deepEqual(count([alertOf("a")], "a @acme/a @acme/a"), [series("consecutive", 1, "team:@acme/a")]);
-  });
-
-  test("does not count the recovered", () => {
-    assert.deepEqual(count([alertOf("a", { kind: "recovered" })], "a @acme/a"), []);
-  });
-
-  test("names the project by its id where its path is unknown", () => {
-    const env = environment({ CI_PROJECT_PATH: undefined, CI_PROJECT_ID: "4242" });
-    assert.deepEqual(countAlerts([alertOf("a")], ownersOf(""), env, NOW)[0]?.tags, ["repository:project 4242"]);
+    for (const variable of ["JOB_OWNERS_FILE", "OWNER_CHANNELS_FILE"] as const) {
+      const missing = readOwners({ [variable]: "/nowhere/file" });
+      await assert.rejects(missing, /^Error: Cannot read \/nowhere\/file: /);
+    }
   });
 });

@@ -1,22 +1,30 @@
 /** What tests are made of: each builder has a default for all that a test does not care about. */
 import {
-  type Alert,
+  checkConsistentFailures,
   type Edges,
   type Execution,
   type JobExecutions,
+  type Jobs,
+  type News,
   type PendingAlert,
   type PipelineJob,
-  parseEnvironment,
+  parseSettings,
+  readOwners,
+  type Sender,
   type Store,
+  type Task,
   type TrackedJob,
 } from "../../check-failures.ts";
 
+export type Variables = Record<string, string | undefined>;
+
 export const NOW = new Date("2026-11-23T10:00:00Z");
 export const AN_HOUR_AGO = "2026-11-23T09:00:00Z";
+export const MINUTE = 60_000;
 
-/** The environment of a pipeline of acme/shop that tells #ci; `undefined` takes a variable away. */
-export const environment = (variables: Record<string, string | undefined> = {}) =>
-  parseEnvironment({
+/** The settings of a pipeline of acme/shop that tells #ci; `undefined` takes a variable away. */
+export const settings = (variables: Variables = {}) =>
+  parseSettings({
     CI_PIPELINE_ID: "1005",
     CI_COMMIT_SHA: "0ddba11",
     CI_COMMIT_BRANCH: "main",
@@ -30,17 +38,24 @@ export const environment = (variables: Record<string, string | undefined> = {}) 
 
 let lastId = 10_000;
 
-/** A job of a pipeline, as GitLab lists it; its id is higher than those of the jobs built before. */
-export const pipelineJob = (name: string, status: string, rest: Partial<PipelineJob> = {}): PipelineJob => ({
+const pipelineJob = (name: string, outcome: PipelineJob["outcome"], rest: Partial<PipelineJob>): PipelineJob => ({
   id: ++lastId,
   name,
-  status,
-  allow_failure: false,
-  web_url: undefined,
+  outcome,
   ...rest,
 });
+/** How a job did in a pipeline; its id is higher than those of the jobs built before. */
 export const failed = (name: string, rest: Partial<PipelineJob> = {}) => pipelineJob(name, "failed", rest);
-export const passed = (name: string, rest: Partial<PipelineJob> = {}) => pipelineJob(name, "success", rest);
+export const passed = (name: string, rest: Partial<PipelineJob> = {}) => pipelineJob(name, "passed", rest);
+
+/** A job as GitLab lists it. */
+export const gitLabJob = (name: string, status: string, rest: object = {}) => ({ id: ++lastId, name, status, ...rest });
+
+/** A source of jobs that lists these. */
+export const jobsOf =
+  (jobs: PipelineJob[]): Jobs =>
+  async (scope) =>
+    jobs.filter((job) => job.outcome === scope);
 
 /** The history of a job from its strip in the table, "·✗✗": the n-th execution has id 100 + n and commit c0ffee0n. */
 export function history(strip: string, rest: Partial<TrackedJob> = {}): TrackedJob {
@@ -68,12 +83,20 @@ export const textOf = (document: JobExecutions) =>
   JSON.stringify({ ...document, jobs: Object.fromEntries(document.jobs) });
 
 /** What is to be told of a job, of one that failed three times in a row unless said otherwise. */
-export const alertOf = (name: string, rest: Partial<Alert> = {}): Alert => ({
+export const newsOf = (name: string, rest: Partial<News> = {}): News => ({
   kind: "consecutive",
   name,
   job: history("·✗✗✗"),
   openedAt: AN_HOUR_AGO,
-  latest: undefined,
+  ...rest,
+});
+
+/** A message that an earlier run left over, due a minute ago. */
+export const pendingAlert = (text: string, rest: Partial<PendingAlert> = {}): PendingAlert => ({
+  id: `left over: ${text}`,
+  channel: null,
+  text,
+  due: new Date(NOW.getTime() - MINUTE).toISOString(),
   ...rest,
 });
 
@@ -84,28 +107,46 @@ export function memoryStore(text?: string) {
   const store: Store = {
     source: "the store in memory",
     read: async () => (stored.text === undefined ? undefined : { text: stored.text, version: String(stored.version) }),
-    write: async (body, named) => {
-      if (named !== version()) return { conflict: true, repeated: false };
-      stored.text = new TextDecoder().decode(body);
+    write: async (text, named) => {
+      if (named !== version()) return false;
+      stored.text = text;
       stored.version++;
-      return { conflict: false };
+      return true;
     },
   };
   return { store, stored };
 }
 
-/** The edges of a run without a network: a store in memory, and a `send` that keeps what it is given in `sent`. */
+/** The edges of a run without a network: a store in memory, no jobs, and a sender that keeps what it is given. */
 export function makeEdges(rest: Partial<Edges> = {}) {
-  const sent: PendingAlert[] = [];
-  const edges: Edges = {
-    store: memoryStore().store,
-    send: async (alert) => {
-      sent.push(alert);
+  const sent: { channel: string | null; text: string }[] = [];
+  const sender: Sender = {
+    name: "the test",
+    broadcast: "#ci",
+    send: async (text, channel) => {
+      sent.push({ channel, text });
     },
+  };
+  const edges: Edges = {
+    store: memoryStore(textOf(documentOf())).store,
+    jobs: jobsOf([]),
+    sender,
     pause: async () => {},
     now: NOW,
     signal: new AbortController().signal,
     ...rest,
   };
   return { edges, sent };
+}
+
+/** What a run is told by the environment. */
+export async function taskOf(variables: Variables = {}): Promise<Task> {
+  const { pipeline, limits, routing } = settings(variables);
+  return { pipeline, limits, owners: await readOwners(routing) };
+}
+
+/** A run within this process, of a pipeline with these jobs. */
+export async function runOf(jobs: PipelineJob[], variables: Variables = {}, rest: Partial<Edges> = {}) {
+  const { edges, sent } = makeEdges({ jobs: jobsOf(jobs), ...rest });
+  return { run: await checkConsistentFailures(await taskOf(variables), edges), sent };
 }

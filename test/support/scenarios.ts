@@ -1,14 +1,29 @@
-/** Plays the scenarios of fixtures/scenarios: pipelines one after the other, as the script would see them. */
+/**
+ * Plays the scenarios of fixtures/scenarios: pipelines one after the other, as the script would see them. Without a
+ * before.json, an empty document is stored; with an empty one, none.
+ */
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { checkConsistentFailures } from "../../check-failures.ts";
-import { environment, makeEdges, memoryStore } from "./builders.ts";
+import { checkConsistentFailures, openJobs } from "../../check-failures.ts";
+import { makeEdges, memoryStore, settings, taskOf, type Variables } from "./builders.ts";
 import { makeFolder } from "./run.ts";
+import { type GitLabPipeline, startGitLab, TOKEN } from "./servers/gitlab.ts";
 
 export const SCENARIOS = fileURLToPath(new URL("../../fixtures/scenarios", import.meta.url));
 
-type Pipeline = { id: number; sha: string; at: string; jobs: object[] };
+/** A pipeline: `jobs` as its CI lists them, and with `pipelines`, the child pipelines as GitLab has them by their ids. */
+type Pipeline = {
+  id: number;
+  sha: string;
+  at: string;
+  title?: string;
+  description?: string;
+  author?: string;
+  jobs: unknown;
+  bridges?: GitLabPipeline["bridges"];
+  pipelines?: Record<string, GitLabPipeline>;
+};
 
 export const scenarioNames = () => readdirSync(SCENARIOS).sort();
 
@@ -23,30 +38,63 @@ export async function playScenario(scenario: string) {
   const pipelines: Pipeline[] = JSON.parse(readScenarioFile(scenario, "pipelines.json") ?? "");
   const variables = JSON.parse(readScenarioFile(scenario, "environment.json") ?? "{}");
   const pathOf = (file: string) => (existsSync(join(SCENARIOS, scenario, file)) ? join(SCENARIOS, scenario, file) : "");
-  const { store, stored } = memoryStore(readScenarioFile(scenario, "before.json"));
+  const before = readScenarioFile(scenario, "before.json") ?? '{"pipeline_id": 0, "jobs": {}}';
+  const { store, stored } = memoryStore(before.trim() || undefined);
   const folder = makeFolder();
+  const gitlab = await startGitLab();
   const messages: string[] = [];
   try {
-    const jobsFile = join(folder.path, "jobs.json");
-    for (const { id, sha, at, jobs } of pipelines) {
-      writeFileSync(jobsFile, JSON.stringify(jobs));
-      const env = environment({
+    for (const pipeline of pipelines) {
+      const { id, sha, at } = pipeline;
+      const environment: Variables = {
+        CI_COMMIT_TITLE: pipeline.title,
+        CI_COMMIT_DESCRIPTION: pipeline.description,
+        CI_COMMIT_AUTHOR: pipeline.author,
         ...variables,
         CI_PIPELINE_ID: String(id),
         CI_COMMIT_SHA: sha,
-        PIPELINE_JOBS_FILE: jobsFile,
         JOB_OWNERS_FILE: pathOf("owners"),
         OWNER_CHANNELS_FILE: pathOf("channels.json"),
-      });
-      const { edges, sent } = makeEdges({ store, now: new Date(at) });
-      const { warnings, errors } = await checkConsistentFailures(env, edges);
-      messages.push(...sent.map(({ channel, text }) => `## Pipeline ${id} to ${channel}\n\n${text}\n`));
-      messages.push(...[...warnings, ...errors].map((problem) => `## Pipeline ${id} warns\n\n${problem}\n`));
+        ...listJobs(pipeline, folder.path, gitlab),
+      };
+      const warnings: string[] = [];
+      const { jobs, network } = settings(environment);
+      const { signal } = new AbortController();
+      const source = { pipelineId: id, network, signal, warn: (text: string) => void warnings.push(text) };
+      const { edges, sent } = makeEdges({ store, now: new Date(at), jobs: openJobs(jobs, source) });
+      const run = await checkConsistentFailures(await taskOf(environment), edges);
+      messages.push(...sent.map(({ channel, text }) => `## Pipeline ${id} to ${channel ?? "#ci"}\n\n${text}\n`));
+      const problems = [...warnings, ...run.warnings, ...run.errors];
+      messages.push(...problems.map((problem) => `## Pipeline ${id} warns\n\n${problem}\n`));
     }
   } finally {
     folder.remove();
+    gitlab.close();
   }
   return { after: formatDocument(stored.text ?? "null"), messages: messages.join("\n") || "Nothing is sent.\n" };
+}
+
+type GitLab = Awaited<ReturnType<typeof startGitLab>>;
+
+/** Lists the jobs of a pipeline where the script finds them: in a file, or, with child pipelines, at GitLab. */
+function listJobs({ id, jobs, bridges, pipelines = {} }: Pipeline, folder: string, gitlab: GitLab): Variables {
+  if (!bridges || !Array.isArray(jobs)) {
+    const file = join(folder, "jobs.json");
+    writeFileSync(file, JSON.stringify(jobs));
+    return { PIPELINE_JOBS_FILE: file };
+  }
+  gitlab.pipelines.set(id, jobs);
+  gitlab.bridges.set(id, bridges);
+  for (const [child, { jobs, bridges }] of Object.entries(pipelines)) {
+    gitlab.pipelines.set(Number(child), jobs);
+    gitlab.bridges.set(Number(child), bridges ?? []);
+  }
+  return {
+    PIPELINE_JOBS_FILE: undefined,
+    CI_API_V4_URL: gitlab.apiUrl,
+    CI_PROJECT_ID: "4242",
+    GITLAB_TOKEN: TOKEN,
+  };
 }
 
 /** A document with its jobs in order and an execution a line, so that a difference can be read. */

@@ -10,7 +10,7 @@ import { memoryStore } from "./builders.ts";
 const { signal } = new AbortController();
 
 export async function parseDocument(text: string | undefined): Promise<JobExecutions> {
-  const stored = await retrieveJobExecutions({ ...memoryStore(text), signal });
+  const stored = await retrieveJobExecutions(memoryStore(text).store, signal);
   return stored?.document ?? createInitialJobExecutions();
 }
 

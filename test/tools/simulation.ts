@@ -8,7 +8,7 @@ import { realpathSync } from "node:fs";
 import process from "node:process";
 import { pathToFileURL } from "node:url";
 import { createInitialJobExecutions, type PipelineJob, updateStatistics } from "../../check-failures.ts";
-import { environment, NOW } from "../support/builders.ts";
+import { NOW, settings } from "../support/builders.ts";
 
 /** In the first runs most windows are still short, and most jobs not tracked: what they would tell is not counted. */
 const WARM_UP_RUNS = 100;
@@ -33,16 +33,15 @@ export function simulate(failureRate: number, { jobs = 1_000, seed = 1 } = {}) {
   let document = createInitialJobExecutions();
   for (let run = 1; run <= WARM_UP_RUNS + RUNS; run++) {
     const ran = names.map((name, i): PipelineJob => {
-      const status = random() < failureRate ? "failed" : "success";
-      return { id: run * jobs + i, name, status, allow_failure: false, web_url: undefined };
+      return { id: run * jobs + i, name, outcome: random() < failureRate ? "failed" : "passed" };
     });
-    const env = environment({ CI_PIPELINE_ID: `${run}` });
-    const { reached, alerts, ...update } = updateStatistics(document, ran, env, NOW);
+    const { pipeline, limits } = settings({ CI_PIPELINE_ID: `${run}` });
+    const { reached, news, ...update } = updateStatistics(document, ran, { pipeline, limits, now: NOW });
     document = update.document;
     if (run <= WARM_UP_RUNS) continue;
     told.thresholds += (reached.consecutive.size + reached.cumulative.size) / jobs;
-    told.alerts += alerts.filter((alert) => alert.kind !== "recovered").length / jobs;
-    told.recoveries += alerts.filter((alert) => alert.kind === "recovered").length / jobs;
+    told.alerts += news.filter((item) => item.kind !== "recovered").length / jobs;
+    told.recoveries += news.filter((item) => item.kind === "recovered").length / jobs;
   }
   return told;
 }

@@ -1,5 +1,6 @@
 /** What the stand-ins share: a server on loopback that keeps what it was asked, and can be told to misbehave. */
-import { createServer, type IncomingHttpHeaders, type ServerResponse } from "node:http";
+import { createServer, type IncomingHttpHeaders, type RequestListener, type ServerResponse } from "node:http";
+import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { buffer } from "node:stream/consumers";
 
@@ -20,13 +21,15 @@ export type Fault = {
   answer: (response: ServerResponse, asked: Asked) => void;
 };
 
+type ServerOptions = { latencyMs?: number; host?: string; tls?: { key: string; cert: string } };
+
 export async function startServer(
   answer: (asked: Asked, response: ServerResponse) => void,
-  { latencyMs = 0, host = "127.0.0.1" } = {},
+  { latencyMs = 0, host = "127.0.0.1", tls }: ServerOptions = {},
 ) {
   const requests: Asked[] = [];
   const faults: Fault[] = [];
-  const server = createServer(async (request, response) => {
+  const listener: RequestListener = async (request, response) => {
     const { pathname, searchParams: query } = new URL(request.url ?? "/", "http://stand-in");
     // A client that breaks off in the middle of its request has nothing to be answered.
     const body = await buffer(request).catch(() => undefined);
@@ -44,10 +47,11 @@ export async function startServer(
     } else {
       answer(asked, response);
     }
-  });
+  };
+  const server = tls ? createTlsServer(tls, listener) : createServer(listener);
   await new Promise<void>((resolve) => server.listen(0, host, resolve));
   return {
-    url: `http://${host}:${(server.address() as AddressInfo).port}`,
+    url: `${tls ? "https" : "http"}://${host}:${(server.address() as AddressInfo).port}`,
     requests,
     faults,
     close: () => {
