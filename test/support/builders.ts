@@ -15,6 +15,7 @@ import {
   type Task,
   type TrackedJob,
 } from "../../check-failures.ts";
+import type { GitLabJob } from "./servers/gitlab.ts";
 
 export type Variables = Record<string, string | undefined>;
 
@@ -48,8 +49,15 @@ const pipelineJob = (name: string, outcome: PipelineJob["outcome"], rest: Partia
 export const failed = (name: string, rest: Partial<PipelineJob> = {}) => pipelineJob(name, "failed", rest);
 export const passed = (name: string, rest: Partial<PipelineJob> = {}) => pipelineJob(name, "passed", rest);
 
-/** A job as GitLab lists it. */
-export const gitLabJob = (name: string, status: string, rest: object = {}) => ({ id: ++lastId, name, status, ...rest });
+/** A job as GitLab lists it; likewise. */
+export const listed = (name: string, status: string, rest: Partial<GitLabJob> = {}): GitLabJob => ({
+  id: ++lastId,
+  name,
+  status,
+  ...rest,
+});
+export const listedFailed = (name: string, rest: Partial<GitLabJob> = {}) => listed(name, "failed", rest);
+export const listedPassed = (name: string, rest: Partial<GitLabJob> = {}) => listed(name, "success", rest);
 
 /** A source of jobs that lists these. */
 export const jobsOf =

@@ -1,6 +1,6 @@
 /** A stage for runs of the script: the stand-ins, with jobs that are about to raise their alert and fail once more. */
 import type { JobExecutions, TrackedJob } from "../../check-failures.ts";
-import { documentOf, failed, history } from "./builders.ts";
+import { documentOf, history, listedFailed, type Variables } from "./builders.ts";
 import { start } from "./run.ts";
 import type { Asked } from "./servers/http.ts";
 import { preconditionFailed } from "./servers/s3.ts";
@@ -30,12 +30,11 @@ export async function setStage(t: Scope, jobs = ["unit tests"]) {
   await store(documentOf(...jobs.map((name): [string, TrackedJob] => [name, recent("✗✗")])));
   gitlab.pipelines.set(
     PIPELINE,
-    jobs.map((name) => failed(name)),
+    jobs.map((name) => listedFailed(name)),
   );
 
   const env = { ...standIns.env, CI_PIPELINE_ID: String(PIPELINE) };
-  const launch = (variables: Record<string, string | undefined> = {}, args = ["--json"]) =>
-    start(args, { ...env, ...variables }, ".");
+  const launch = (variables: Variables = {}, args = ["--json"]) => start(args, { ...env, ...variables }, ".");
   return {
     env,
     s3,
@@ -56,7 +55,7 @@ export async function setStage(t: Scope, jobs = ["unit tests"]) {
       }),
     launch,
     /** A run of the pipeline, with what differs in its environment; `printed` is its JSON. */
-    run: async (variables: Record<string, string | undefined> = {}) => {
+    run: async (variables: Variables = {}) => {
       const result = await launch(variables).result;
       return { ...result, printed: JSON.parse(result.stdout) };
     },
