@@ -3,29 +3,29 @@
  * in which order they go on and what becomes of each step. One store in memory, one Slack, and a record of all of it.
  */
 import { setImmediate as tick } from "node:timers/promises";
-import {
-  checkConsistentFailures,
-  type Environment,
-  type PendingAlert,
-  type PipelineJob,
-  type Run,
-  type Store,
-} from "../../check-failures.ts";
-import { memoryStore } from "./builders.ts";
+import { checkConsistentFailures, type PipelineJob, type Run, type Store, type Task } from "../../check-failures.ts";
+import { jobsOf, MINUTE, makeEdges, memoryStore } from "./builders.ts";
 
 /**
  * What becomes of a step. One whose answer is `lost` is carried out and ends in an error. An upload that is an `echo`
- * is carried out too, but its answer is lost, and the SDK, which tries again, meets its own write: a conflict that may
- * be its own. A run that `dies` is never resumed, and what it was about to do is not done.
+ * is carried out too, but its answer is lost, and the SDK, which tries again, meets its own write: a conflict. A message
+ * may be `refused` by its channel, or `limited`: Slack asks to wait. A run that `dies` is never resumed, and what it was
+ * about to do is not done.
  */
-export type Fate = "done" | "failed" | "lost" | "echo" | "dies";
+export type Fate = "done" | "failed" | "lost" | "echo" | "refused" | "limited" | "dies";
 
-export type Step = { kind: "read" | "upload" | "send"; fate: Fate; alert?: PendingAlert; hasLanded?: boolean };
+/** For how long Slack asks to wait. */
+export const LIMIT_MS = 3 * MINUTE;
+
+/** What a run was about to send. */
+export type Sent = { channel: string | null; text: string };
+export type Step = { kind: "read" | "upload" | "send"; fate: Fate; sent?: Sent; hasLanded?: boolean };
 
 export type Actor = {
-  env: Environment;
+  task: Task;
   now: Date;
   jobs: PipelineJob[];
+  broadcast: string | null;
   steps: Step[];
   gates: ((fate: Fate) => void)[];
   isOver: boolean;
@@ -37,7 +37,7 @@ export type Actor = {
 export type Landing = { actor: Actor; before: string | undefined; after: string };
 
 /** A message that Slack took. */
-export type Taken = { actor: Actor; step: Step; alert: PendingAlert };
+export type Taken = { actor: Actor; step: Step; sent: Sent };
 
 export function createWorld(text: string | undefined) {
   const { store, stored } = memoryStore(text);
@@ -50,18 +50,20 @@ export function createWorld(text: string | undefined) {
   let wake = () => {};
 
   /** Holds a run until its gate is opened with the fate of the step. */
-  function hold<T>(
-    actor: Actor,
-    kind: Step["kind"],
-    carryOut: (step: Step) => Promise<T>,
-    alert?: PendingAlert,
-  ): Promise<T> {
+  function hold<T>(actor: Actor, kind: Step["kind"], carryOut: (step: Step) => Promise<T>, sent?: Sent): Promise<T> {
     return new Promise<T>((resolve, reject) => {
-      const gate = (fate: Fate) => {
-        const step: Step = { kind, fate, ...(alert ? { alert } : {}) };
+      const gate = (drawn: Fate) => {
+        const isOfSlack = drawn === "refused" || drawn === "limited";
+        const fate = isOfSlack && kind !== "send" ? "done" : drawn;
+        const step: Step = { kind, fate, ...(sent ? { sent } : {}) };
         actor.steps.push(step);
         actor.gates.splice(actor.gates.indexOf(gate), 1);
         if (fate === "failed") return reject(new Error(`The ${kind} failed`));
+        if (fate === "refused") return reject(Object.assign(new Error("is_archived"), { isChannels: true }));
+        if (fate === "limited") {
+          const retryAt = new Date(actor.now.getTime() + LIMIT_MS);
+          return reject(Object.assign(new Error("ratelimited"), { retryAt }));
+        }
         if (fate === "dies") {
           actor.gates.length = 0;
           actor.isOver = true;
@@ -75,30 +77,32 @@ export function createWorld(text: string | undefined) {
     });
   }
 
-  function start(env: Environment, now: Date, jobs: PipelineJob[]): Actor {
-    const actor: Actor = { env, now, jobs, steps: [], gates: [], isOver: false };
+  function start(task: Task, now: Date, jobs: PipelineJob[], broadcast: string | null = "#ci"): Actor {
+    const actor: Actor = { task, now, jobs, broadcast, steps: [], gates: [], isOver: false };
     const held: Store = {
       source: store.source,
       read: (...args) => hold(actor, "read", () => store.read(...args)),
       write: (...args) =>
         hold(actor, "upload", async (step) => {
           const before = stored.text;
-          const { conflict } = await store.write(...args);
-          // Not its own, although it may be: the first try failed, another run stored, and the next try was refused.
-          if (conflict) return { conflict, repeated: step.fate === "echo" };
+          if (!(await store.write(...args))) return false;
           world.landings.push({ actor, before, after: `${stored.text}` });
           step.hasLanded = true;
-          return step.fate === "echo" ? { conflict: true, repeated: true } : { conflict };
+          return step.fate !== "echo";
         }),
     };
-    const take = (alert: PendingAlert) => async (step: Step) => void world.taken.push({ actor, step, alert });
-    const send = (alert: PendingAlert) => hold(actor, "send", take(alert), alert);
+    const take = (sent: Sent) => async (step: Step) => void world.taken.push({ actor, step, sent });
+    const send = (text: string, channel: string | null) => {
+      const sent = { channel, text };
+      return hold(actor, "send", take(sent), sent);
+    };
     const end = (result: Pick<Actor, "run" | "error">) => {
       Object.assign(actor, result, { isOver: true });
       wake();
     };
-    const { signal } = new AbortController();
-    checkConsistentFailures(env, { store: held, send, pause: async () => {}, now, signal }).then(
+    const sender = { name: "the test", broadcast, send };
+    const { edges } = makeEdges({ store: held, sender, jobs: jobsOf(jobs), now });
+    checkConsistentFailures(task, edges).then(
       (run) => end({ run }),
       (error: Error) => end({ error }),
     );

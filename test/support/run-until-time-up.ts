@@ -4,15 +4,30 @@
  */
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
-import { checkConsistentFailures, openSender, openStore, parseEnvironment } from "../../check-failures.ts";
+import {
+  checkConsistentFailures,
+  openJobs,
+  openSender,
+  openStore,
+  parseSettings,
+  readOwners,
+} from "../../check-failures.ts";
 import { type StepName, withTimeUpAfter } from "./time-up.ts";
 
 const step = process.argv[2] as StepName;
-const env = parseEnvironment(process.env);
-const edges = withTimeUpAfter(step, { store: openStore(env), send: openSender(env, () => {}) });
-const pause = (ms: number) => sleep(ms, undefined, { signal: edges.signal });
+const { pipeline, limits, store, jobs, slack, routing, network } = parseSettings(process.env);
+const edges = withTimeUpAfter(step, {
+  store: openStore(store, network),
+  sender: openSender(slack, network, async () => {}),
+});
+const { signal } = edges;
 const print = (end: { message: string }) => console.log(JSON.stringify({ message: end.message }));
-checkConsistentFailures(env, { ...edges, pause, now: new Date() }).then(
-  ({ errors }) => print({ message: errors.join() }),
-  print,
-);
+checkConsistentFailures(
+  { pipeline, limits, owners: await readOwners(routing) },
+  {
+    ...edges,
+    jobs: openJobs(jobs, { pipelineId: pipeline.CI_PIPELINE_ID, network, signal, warn: () => {} }),
+    pause: (ms: number) => sleep(ms, undefined, { signal }),
+    now: new Date(),
+  },
+).then(({ errors }) => print({ message: errors.join() }), print);

@@ -5,28 +5,19 @@ const MOMENT_MS = 300;
 
 export type StepName = "read" | "write" | "send";
 
-export function withTimeUpAfter(step: StepName, { store, send }: Pick<Edges, "store" | "send">) {
+export function withTimeUpAfter<T extends Pick<Edges, "store" | "sender">>(step: StepName, edges: T) {
   const controller = new AbortController();
-  const begin = (begun: StepName) => {
-    if (begun === step) setTimeout(() => controller.abort(new DOMException("Time is up", "TimeoutError")), MOMENT_MS);
-  };
-  const watched: Pick<Edges, "store" | "send" | "signal"> = {
-    store: {
-      source: store.source,
-      read: (signal) => {
-        begin("read");
-        return store.read(signal);
-      },
-      write: (text, version, signal) => {
-        begin("write");
-        return store.write(text, version, signal);
-      },
-    },
-    send: (alert, signal) => {
-      begin("send");
-      return send(alert, signal);
-    },
+  const watch =
+    <Args extends unknown[], Result>(begun: StepName, carryOut: (...args: Args) => Result) =>
+    (...args: Args) => {
+      if (begun === step) setTimeout(() => controller.abort(new DOMException("Time is up", "TimeoutError")), MOMENT_MS);
+      return carryOut(...args);
+    };
+  const { store, sender } = edges;
+  return {
+    ...edges,
+    store: { ...store, read: watch("read", store.read), write: watch("write", store.write) },
+    sender: { ...sender, send: watch("send", sender.send) },
     signal: controller.signal,
   };
-  return watched;
 }
