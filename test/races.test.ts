@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
 import { type TrackedJob, updateStatistics } from "../check-failures.ts";
-import { documentOf, environment, failed, history } from "./support/builders.ts";
+import { documentOf, failed, history, listedFailed, settings } from "./support/builders.ts";
 import { makeFolder, run } from "./support/run.ts";
 import { startMoto } from "./support/servers/moto.ts";
 import { meetingOf, startProxy } from "./support/servers/proxy.ts";
@@ -19,9 +19,9 @@ const KEY = "job_executions.v2.json";
 const headers = { authorization: "AWS4-HMAC-SHA256 Credential=stand-in/20261123/us-east-1/s3/aws4_request" };
 
 /** Each pipeline fails `build`, which all of them count, and a job of its own, which then has something to tell. */
-const jobsOf = (pipeline: number) => [
-  failed("build", { id: 2 * pipeline }),
-  failed(`job ${pipeline}`, { id: 2 * pipeline + 1 }),
+const jobsOf = <T>(build: (name: string, rest: { id: number }) => T, pipeline: number) => [
+  build("build", { id: 2 * pipeline }),
+  build(`job ${pipeline}`, { id: 2 * pipeline + 1 }),
 ];
 const now = new Date();
 const failing = (strip: string) => history(strip, { last_run: now.toISOString() });
@@ -32,7 +32,7 @@ const before = documentOf(
 
 /** A document without its times, which are those of the processes. */
 const withoutTimes = (text: string) =>
-  JSON.parse(text, (key, value) => (key === "last_run" || key === "at" ? now : value));
+  JSON.parse(text, (key, value) => (["last_run", "at", "counted_at"].includes(key) ? now : value));
 
 async function race(t: { after: (close: () => unknown) => void }, url: string, pipelines: number[]) {
   const arrive = meetingOf(pipelines.length);
@@ -40,7 +40,9 @@ async function race(t: { after: (close: () => unknown) => void }, url: string, p
     startSlack(),
     startProxy(url, ({ method }) => (method === "GET" ? arrive() : undefined)),
   ]);
-  const folder = makeFolder(Object.fromEntries(pipelines.map((pipeline) => [`${pipeline}.json`, jobsOf(pipeline)])));
+  const folder = makeFolder(
+    Object.fromEntries(pipelines.map((pipeline) => [`${pipeline}.json`, jobsOf(listedFailed, pipeline)])),
+  );
   for (const end of [slack.close, proxy.close, folder.remove]) t.after(end);
 
   const object = `${url}/bucket/${KEY}`;
@@ -77,8 +79,8 @@ async function race(t: { after: (close: () => unknown) => void }, url: string, p
 /** What the store must hold in the end, and whom the job is told of, when these pipelines were counted. */
 async function expectedOf(counted: number[]) {
   const document = counted.reduce((document, pipeline) => {
-    const env = environment({ CI_PIPELINE_ID: String(pipeline), CI_COMMIT_SHA: `c0ffee${pipeline}` });
-    return updateStatistics(document, jobsOf(pipeline), env, now).document;
+    const facts = settings({ CI_PIPELINE_ID: String(pipeline), CI_COMMIT_SHA: `c0ffee${pipeline}` });
+    return updateStatistics(document, jobsOf(failed, pipeline), { ...facts, now }).document;
   }, before);
   return withoutTimes(await serializeDocument(document));
 }

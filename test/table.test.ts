@@ -51,7 +51,7 @@ describe("formatTable()", () => {
       others.map((row) => row.indexOf("✗")),
       [column, -1, column, column],
     );
-    assert.ok(rows.includes(names[2] ?? ""));
+    assert.equal(rows.includes(names[2] ?? ""), true);
   });
 
   test("widens the strip for a window that is longer", () => {
