@@ -1009,7 +1009,7 @@ function fileStore(path: string): Store {
         await rename(temporary, file); // whole or not at all
         return true;
       } catch (error) {
-        await rm(temporary, { force: true });
+        await rm(temporary, { force: true }).catch(() => {}); // what went wrong before says more
         const todo = "check JOB_EXECUTIONS_URL, and that this user may write there";
         throw failure(`Cannot upload job executions to ${path}: ${(error as Error).message}`, todo, { cause: error });
       }
@@ -1839,7 +1839,7 @@ async function report({ variables, signal }: Surroundings): Promise<Output> {
 
 type Printer = (stream: NodeJS.WriteStream, text: string) => Promise<Error | null | undefined>;
 
-/** Prints without secrets, and in colour where that is wanted; resolves to the error that kept it from that, if any. */
+/** Prints without secrets; resolves to the error that kept it from that, if any. */
 function printerFor(variables: Variables): Printer {
   const secrets = Object.entries(variables).flatMap(([name, value = ""]) => {
     if (SECRETS.test(name)) return value;
@@ -1847,13 +1847,17 @@ function printerFor(variables: Variables): Printer {
     return [login, password];
   });
   const hidden = secrets.filter((secret) => secret.length > 5).sort((a, b) => b.length - a.length); // a part of another?
-  const { NO_COLOR, FORCE_COLOR, GITLAB_CI, GITHUB_ACTIONS } = variables;
   return (stream, text) => {
     const shown = hidden.reduce((rest, secret) => rest.replaceAll(secret, "***"), text);
-    const isWanted = FORCE_COLOR ? FORCE_COLOR !== "0" : stream.isTTY || [GITLAB_CI, GITHUB_ACTIONS].includes("true");
-    const coloured = isWanted && !NO_COLOR ? shown.replace(/✗+/g, "\u001b[31m$&\u001b[39m") : shown;
-    return new Promise((resolve) => stream.write(`${coloured}\n`, resolve));
+    return new Promise((resolve) => stream.write(`${shown}\n`, resolve));
   };
+}
+
+/** A table with its failures in red, where the stream that it is for shows colour. */
+function paint(text: string, { isTTY }: NodeJS.WriteStream, variables: Variables) {
+  const { NO_COLOR, FORCE_COLOR, GITLAB_CI, GITHUB_ACTIONS } = variables;
+  const isWanted = FORCE_COLOR ? FORCE_COLOR !== "0" : isTTY || [GITLAB_CI, GITHUB_ACTIONS].includes("true");
+  return isWanted && !NO_COLOR ? text.replace(/✗+/g, "\u001b[31m$&\u001b[39m") : text;
 }
 
 /** Node before 22.21 can't use a proxy: it says so once, as it then only waits in vain. */
@@ -1896,7 +1900,7 @@ async function main(args: string[], variables: Variables): Promise<number> {
       warnings = [],
       errors = [],
     } = await execute(args, { variables, signal: stop.signal, print: printText, warn });
-    print(log, text);
+    print(log, paint(text, log, variables));
     const toObject = (_: string, value: unknown) => (value instanceof Map ? Object.fromEntries(value) : value);
     if (args.includes("--json")) print(stdout, JSON.stringify(json, toObject));
     for (const warning of warnings) warn(warning);

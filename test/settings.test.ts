@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { describe, test } from "node:test";
-import { type Environment, parseEnvironment } from "../check-failures.ts";
+import { describeSettings, parseReportSettings, parseSettings } from "../check-failures.ts";
+
+type Variables = Record<string, string | undefined>;
 
 const REQUIRED = {
   CI_PIPELINE_ID: "1005",
@@ -20,12 +23,17 @@ const DEFAULTS = {
   RECOVERY_THRESHOLD: 3,
   NOT_RUN_JOBS: "keep",
   EXPIRE_AFTER_DAYS: 30,
+  IGNORE_JOBS: [],
+  IGNORE_FAILURES: [],
   SLACK_API_URL: "https://slack.com/api",
-  DD_SITE: "datadoghq.com",
 };
 
 /** Variables that may hold any text. */
-type AnyText = "CI_COMMIT_BRANCH" | "PIPELINE_JOBS_FILE" | "JOB_OWNERS_FILE" | "OWNER_CHANNELS_FILE";
+const ANY_TEXT = [
+  ...["CI_COMMIT_BRANCH", "CI_COMMIT_TITLE", "CI_COMMIT_DESCRIPTION", "CI_PROJECT_PATH", "GITHUB_ACTIONS"],
+  ...["PIPELINE_JOBS_FILE", "JOB_OWNERS_FILE", "OWNER_CHANNELS_FILE", "AWS_REGION", "AWS_DEFAULT_REGION"],
+  ...["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy", "CI_SERVER_TLS_CA_FILE"],
+];
 
 const COUNT = {
   expected: /a positive integer, e\.g\. \d+/,
@@ -38,8 +46,8 @@ const TOKEN = {
 const URLS = ["gitlab", "ftp://gitlab.example.com", "https://", "https://bot:pass@gitlab.example.com", "https://a b"];
 
 /** What the error says is expected, and values that are something else. */
-const WRONG: Record<Exclude<keyof Environment, AnyText>, { expected: RegExp; wrong: string[] }> = {
-  CI_PIPELINE_ID: { expected: /a pipeline's id, a positive integer, e\.g\. 1005/, wrong: COUNT.wrong },
+const WRONG: Record<string, { expected: RegExp; wrong: string[] }> = {
+  CI_PIPELINE_ID: { expected: /a positive integer, e\.g\. 1005/, wrong: COUNT.wrong },
   CI_COMMIT_SHA: {
     expected: /7 to 64 hex digits, e\.g\. 0ddba11/,
     wrong: ["0ddba1", "0ddball", "a".repeat(65), "HEAD"],
@@ -47,14 +55,14 @@ const WRONG: Record<Exclude<keyof Environment, AnyText>, { expected: RegExp; wro
   CI_API_V4_URL: { expected: /URL without a password, e\.g\. https:\/\/\S+\/api\/v4/, wrong: URLS },
   CI_PROJECT_ID: { expected: /a project's id, e\.g\. 4242/, wrong: ["two words"] },
   CI_PROJECT_URL: { expected: /URL without a password, e\.g\. https:\/\/\S+/, wrong: URLS },
-  CI_PROJECT_PATH: { expected: /a project's path, e\.g\. acme\/shop/, wrong: ["two words"] },
+  CI_PIPELINE_URL: { expected: /URL without a password, e\.g\. https:\/\/\S+/, wrong: URLS },
   GITLAB_TOKEN: TOKEN,
   CI_JOB_TOKEN: TOKEN,
   JOB_EXECUTIONS_URL: {
-    expected: /s3:\/\/bucket\/key, a path or a file: URL, e\.g\. s3:\/\/\S+\/\S+/,
+    expected: /s3:\/\/bucket\/key or a path, e\.g\. s3:\/\/\S+\/\S+/,
     wrong: [
       "file:state.json",
-      "file://host/a.json",
+      "file:///var/a.json",
       "s3://bucket",
       "s3://bucket/",
       "s3:///key",
@@ -63,51 +71,73 @@ const WRONG: Record<Exclude<keyof Environment, AnyText>, { expected: RegExp; wro
       "gs://bucket/key",
     ],
   },
-  S3_SSE: { expected: /AES256.* aws:kms.* or none/, wrong: ["aes256", "off"] },
-  S3_CONDITIONAL_WRITES: { expected: /on or off/, wrong: ["ON", "false", "0"] },
+  S3_SSE: { expected: /one of AES256, aws:kms, aws:kms:dsse, none, e\.g\. AES256/, wrong: ["aes256", "off"] },
+  S3_CONDITIONAL_WRITES: { expected: /one of on, off, e\.g\. on/, wrong: ["ON", "false", "0"] },
   AWS_ENDPOINT_URL: { expected: /an http or https URL without a password, e\.g\. https:\/\/\S+/, wrong: URLS },
   AWS_ENDPOINT_URL_S3: { expected: /an http or https URL without a password, e\.g\. https:\/\/\S+/, wrong: URLS },
   CONSECUTIVE_THRESHOLD: COUNT,
   CUMULATIVE_THRESHOLD: COUNT,
   CUMULATIVE_LENGTH: COUNT,
   RECOVERY_THRESHOLD: COUNT,
-  NOT_RUN_JOBS: { expected: /keep or pass/, wrong: ["Keep", "fail"] },
+  NOT_RUN_JOBS: { expected: /one of keep, pass, e\.g\. keep/, wrong: ["Keep", "fail"] },
   EXPIRE_AFTER_DAYS: COUNT,
   SLACK_API_TOKEN: TOKEN,
   SLACK_CHANNEL: { expected: /a channel, e\.g\. #ci-alerts/, wrong: ["#two words", "#ci\n"] },
   SLACK_WEBHOOK_URL: { expected: /an http or https URL without a password, e\.g\. https:\/\/\S+/, wrong: URLS },
   SLACK_API_URL: { expected: /an http or https URL without a password, e\.g\. https:\/\/slack\.com\/api/, wrong: URLS },
-  JOB_HISTORY_URL: {
-    expected: /a.* URL .*\{job\}.*/,
-    wrong: ["https://ci.example.com/", "ci.example.com/{job}", "https://ci.example.com/ {job}"],
-  },
-  DD_API_KEY: TOKEN,
-  DD_SITE: {
-    expected: /a host name, e\.g\. datadoghq\.com/,
-    wrong: ["https://datadoghq.com", "datadoghq.com/api", "two words"],
-  },
+  IGNORE_JOBS: { expected: /patterns, e\.g\. /, wrong: ["lint\\", "a b\\ "] },
+  IGNORE_FAILURES: { expected: /patterns, e\.g\. /, wrong: ["lint\\"] },
 };
 
-/** What an environment sets, with the defaults. */
-const parse = (variables: Record<string, string | undefined>) =>
-  Object.fromEntries(Object.entries(parseEnvironment(variables)).filter(([, value]) => value !== undefined));
+/** What an environment sets in all parts together, with the defaults. */
+const parse = (variables: Variables): Record<string, unknown> => {
+  const set = Object.values(parseSettings(variables)).flatMap((part) => Object.entries(part));
+  return Object.fromEntries(set.filter(([, value]) => value !== undefined));
+};
 
-const problemsOf = (variables: Record<string, string | undefined>): string[] => {
+const problemsOf = (variables: Variables): string[] => {
   try {
-    parseEnvironment(variables);
+    parseSettings(variables);
     return [];
   } catch (error) {
-    return (error as Error).message.replace(/^The environment is not valid: /, "").split("; ");
+    const { message } = error as Error;
+    return message
+      .replace(/^The environment is not valid: /, "")
+      .replace(/; see --help$/, "")
+      .split("; ");
   }
 };
 
-describe("parseEnvironment()", () => {
+describe("parseSettings()", () => {
   test("fills in the defaults and keeps what is required", () => {
     assert.deepEqual(parse(REQUIRED), { ...DEFAULTS, ...REQUIRED, CI_PIPELINE_ID: 1005 });
   });
 
   test("leaves out what is not the script's", () => {
     assert.deepEqual(parse({ ...REQUIRED, PATH: "/bin" }), parse(REQUIRED));
+  });
+
+  test("gives a token to the part that needs it and to no other", () => {
+    const tokens = { SLACK_API_TOKEN: "xoxb-1", SLACK_CHANNEL: "#ci", CI_JOB_TOKEN: "glcbt-1" };
+    const parts = parseSettings({ ...REQUIRED, ...tokens });
+    const holders = (token: string) =>
+      Object.entries(parts).flatMap(([part, values]) => (JSON.stringify(values).includes(token) ? part : []));
+    assert.deepEqual(["glpat-1", "glcbt-1", "xoxb-1"].map(holders), [["jobs"], ["jobs"], ["slack"]]);
+  });
+
+  test("takes the name of an author without an address", () => {
+    const authorOf = (author: string) => parse({ ...REQUIRED, CI_COMMIT_AUTHOR: author }).CI_COMMIT_AUTHOR;
+    assert.deepEqual(
+      ["Ada Lovelace <ada@example.com>", "Ada", "<ada@example.com>", "ada@example.com", "x".repeat(200)].map(authorOf),
+      ["Ada Lovelace", "Ada", undefined, "ada", "x".repeat(150)],
+    );
+  });
+
+  test("takes patterns, separated by white space", () => {
+    const { limits } = parseSettings({ ...REQUIRED, IGNORE_JOBS: " deploy:*\tmanual\\ tests\n? " });
+    const ignored = (name: string) => limits.IGNORE_JOBS.some((pattern) => pattern.test(name));
+    const names = ["deploy: eu", "manual tests", "x", "manual", "lint"];
+    assert.deepEqual(names.filter(ignored), ["deploy: eu", "manual tests", "x"]);
   });
 
   test("takes numbers, and base URLs without their last slashes", () => {
@@ -134,7 +164,7 @@ describe("parseEnvironment()", () => {
     });
   });
 
-  const ACCEPTED: Partial<Record<keyof Environment, string[]>> = {
+  const ACCEPTED: Record<string, string[]> = {
     CI_PIPELINE_ID: ["1", "9007199254740991"],
     CI_COMMIT_SHA: ["0ddba11", "0DDBA11", "a".repeat(64)],
     CI_COMMIT_BRANCH: ["main", "feature/two words"],
@@ -143,14 +173,12 @@ describe("parseEnvironment()", () => {
       "s3://bucket/a/key.json",
       "job executions.json",
       "/var/ci.json",
-      "file:///var/ci.json",
+      "s3://arn:aws:s3:us-east-1:123456789012:accesspoint/my-ap/key.json",
       "C:\\ci.json",
     ],
     S3_SSE: ["AES256", "aws:kms", "aws:kms:dsse", "none"],
     S3_CONDITIONAL_WRITES: ["on", "off"],
     NOT_RUN_JOBS: ["keep", "pass"],
-    JOB_HISTORY_URL: ["https://ci.example.com/?job={job}", "https://ci.example.com/jobs/{job}/history"],
-    DD_SITE: ["datadoghq.eu", "127.0.0.1:8080"],
   };
   for (const [name, values] of Object.entries(ACCEPTED)) {
     test(`accepts each form of ${name}`, () => {
@@ -158,13 +186,12 @@ describe("parseEnvironment()", () => {
     });
   }
 
-  const ANY_TEXT: AnyText[] = ["CI_COMMIT_BRANCH", "PIPELINE_JOBS_FILE", "JOB_OWNERS_FILE", "OWNER_CHANNELS_FILE"];
   for (const name of [...Object.keys(WRONG), ...ANY_TEXT]) {
     test(`takes an empty ${name} for one that is not set`, () => {
       const { [name]: _, ...without }: Record<string, string> = REQUIRED;
       const outcomeOf = (variables: Record<string, string>) => {
         const problems = problemsOf(variables);
-        return problems.length > 0 ? problems : parseEnvironment(variables);
+        return problems.length > 0 ? problems : parse(variables);
       };
       assert.deepEqual(outcomeOf({ ...without, [name]: "" }), outcomeOf(without));
     });
@@ -180,13 +207,6 @@ describe("parseEnvironment()", () => {
     });
   }
 
-  test("gives an example of JOB_HISTORY_URL where {job} is missing from it", () => {
-    assert.match(
-      problemsOf({ ...REQUIRED, JOB_HISTORY_URL: "https://ci.example.com/" }).join(),
-      /e\.g\. https:\S+\{job\}/,
-    );
-  });
-
   test("reports everything that is wrong together", () => {
     const variables = Object.fromEntries(Object.entries(WRONG).map(([name, { wrong }]) => [name, wrong[0]]));
     const named = problemsOf(variables).map((problem) => problem.split(" ", 1)[0]);
@@ -198,6 +218,10 @@ describe("parseEnvironment()", () => {
       problemsOf({}).map((problem) => problem.split(" ", 1)[0]),
       ["CI_PIPELINE_ID", "CI_COMMIT_SHA", "CI_API_V4_URL", "CI_PROJECT_ID", "GITLAB_TOKEN"],
     );
+    const inCi = problemsOf({ CI: "true", SLACK_CHANNEL: "#ci" }).map((problem) => problem.split(" ", 1)[0]);
+    assert.deepEqual(inCi.slice(2).sort(), [
+      ...["CI_API_V4_URL", "CI_PROJECT_ID", "GITLAB_TOKEN", "JOB_EXECUTIONS_URL", "SLACK_API_TOKEN"],
+    ]);
   });
 
   test("says of a missing variable that it is not set, and of a wrong one not", () => {
@@ -208,7 +232,7 @@ describe("parseEnvironment()", () => {
 
   test("echoes no value: any of them may be a misplaced secret", () => {
     const misplaced = "xoxb hunter2 {\n";
-    const variables = Object.fromEntries(Object.keys(WRONG).map((name) => [name, `${misplaced}${name}`]));
+    const variables = Object.fromEntries(Object.keys(WRONG).map((name) => [name, `${misplaced}${name}\\`]));
     const problems = problemsOf(variables);
     assert.equal(problems.length >= Object.keys(WRONG).length, true);
     assert.doesNotMatch(problems.join("; "), /hunter2/);
@@ -224,7 +248,7 @@ describe("parseEnvironment()", () => {
     {
       rule: "asks for the project's id",
       variables: { ...REQUIRED, CI_PROJECT_ID: "" },
-      problems: [/^CI_PROJECT_ID must be .*e\.g\. 4242 .*not set/],
+      problems: [/^CI_PROJECT_ID must be .*e\.g\. 4242, .*not set/],
     },
     {
       rule: "asks for none of them where there is a file of jobs",
@@ -239,12 +263,12 @@ describe("parseEnvironment()", () => {
     {
       rule: "refuses a Slack token without a channel",
       variables: { ...REQUIRED, SLACK_API_TOKEN: "xoxb-1" },
-      problems: [/^SLACK_API_TOKEN and SLACK_CHANNEL must be set together/],
+      problems: [/^SLACK_CHANNEL must be set together with SLACK_API_TOKEN, e\.g\. #/],
     },
     {
       rule: "refuses a channel without a Slack token",
       variables: { ...REQUIRED, SLACK_CHANNEL: "#ci" },
-      problems: [/^SLACK_API_TOKEN and SLACK_CHANNEL must be set together/],
+      problems: [/^SLACK_API_TOKEN must be set together with SLACK_CHANNEL, e\.g\. xoxb/],
     },
     {
       rule: "accepts a Slack token with a channel",
@@ -264,8 +288,18 @@ describe("parseEnvironment()", () => {
         SLACK_CHANNEL: "#ci",
         SLACK_WEBHOOK_URL: "https://hooks.slack.com/services/T/B/x",
       },
-      problems: [/^SLACK_API_TOKEN and SLACK_WEBHOOK_URL must not both be set/],
+      problems: [/^SLACK_WEBHOOK_URL must be unset where SLACK_API_TOKEN is set/],
     },
+    ...["true", "1", "yes"].map((CI) => ({
+      rule: `asks for JOB_EXECUTIONS_URL where CI is ${CI}`,
+      variables: { ...REQUIRED, CI },
+      problems: [/^JOB_EXECUTIONS_URL must be set in CI, e\.g\. s3:.*not set/],
+    })),
+    ...["", "false", "0"].map((CI) => ({
+      rule: `does without JOB_EXECUTIONS_URL where CI is "${CI}"`,
+      variables: { ...REQUIRED, CI },
+      problems: [],
+    })),
     {
       rule: "refuses a cumulative threshold above the length",
       variables: { ...REQUIRED, CUMULATIVE_THRESHOLD: "11" },
@@ -299,4 +333,41 @@ describe("parseEnvironment()", () => {
       for (const [i, problem] of problems.entries()) assert.match(found[i] ?? "", problem);
     });
   }
+});
+
+describe("parseReportSettings()", () => {
+  test("needs none of a pipeline's variables, and does not look at them", () => {
+    const wrong = { CI_PIPELINE_ID: "x", CI_API_V4_URL: "nope", GITLAB_TOKEN: "two words", SLACK_CHANNEL: "#ci" };
+    assert.deepEqual(parseReportSettings(wrong), parseReportSettings({}));
+    assert.deepEqual(Object.keys(parseReportSettings({})), ["limits", "store", "network"]);
+  });
+
+  test("refuses what is wrong in its own", () => {
+    const parseWrong = () =>
+      parseReportSettings({ CUMULATIVE_LENGTH: "2", S3_SSE: "x", CI: "true", CI_PIPELINE_ID: "x" });
+    assert.throws(parseWrong, /S3_SSE .*CUMULATIVE_THRESHOLD .*RECOVERY_THRESHOLD .*JOB_EXECUTIONS_URL/);
+    assert.throws(parseWrong, ({ message }: Error) => !message.includes("CI_PIPELINE_ID"));
+  });
+});
+
+describe("describeSettings()", () => {
+  test("has each variable once, with a line of description", () => {
+    const described = describeSettings();
+    const names = described.map(({ name }) => name);
+    assert.deepEqual(names, [...new Set(names)]);
+    const isLower = (name: string) => name === name.toLowerCase();
+    const missing = [...Object.keys(WRONG), ...ANY_TEXT].filter((name) => !isLower(name) && !names.includes(name));
+    assert.deepEqual(missing, []);
+    for (const { name, description } of described) assert.match(description, /^[^\n]{5,110}$/, name);
+  });
+
+  test("is what README's tables of variables say", () => {
+    const readme = readFileSync(new URL("../README.md", import.meta.url), "utf8");
+    const rows = readme.match(/^\| `[A-Z0-9_]+`.*\|$/gm) ?? [];
+    const described = describeSettings().map(({ name, usual, description }) => {
+      const state = usual === "" && name.startsWith("CI_") ? "required" : usual ? `\`${usual}\`` : "";
+      return `| \`${name}\` | ${state} | ${description} |`;
+    });
+    assert.deepEqual(rows.toSorted(), described.toSorted());
+  });
 });
