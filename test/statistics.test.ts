@@ -221,6 +221,126 @@ describe("updateStatistics() document", () => {
   });
 });
 
+describe("updateStatistics() turned", () => {
+  const COMMIT = { CI_COMMIT_SHA: "0ddba11", CI_COMMIT_TITLE: "Add a cart", CI_COMMIT_AUTHOR: "Ada <ada@example.com>" };
+  const turnedOf = (
+    strip: string,
+    ran: PipelineJob | undefined,
+    rest: Partial<TrackedJob> = {},
+    more: Variables = {},
+  ) => updateJob(history(strip, rest), ran, { ...COMMIT, ...more }).job?.turned;
+
+  test("is the commit with which a job fails that passed or was not tracked, and the one before it", () => {
+    const turned = { commit: "0ddba11", title: "Add a cart", author: "Ada" };
+    assert.deepEqual(turnedOf("✗·", failed("a")), { ...turned, from: "c0ffee02" });
+    assert.deepEqual(turnedOf("✗", passed("a")), { ...turned, from: "c0ffee01" });
+    const { document } = update({ ...documentOf(), commit: "77aa01d3" }, [failed("a")], COMMIT);
+    assert.deepEqual(document.jobs.get("a")?.turned, { ...turned, from: "77aa01d3" });
+    assert.equal(document.commit, "0ddba11");
+    assert.equal(document.counted_at, NOW.toISOString());
+  });
+
+  test("has no commit before it where nobody knows one", () => {
+    const { document } = update(documentOf(), [failed("a")], COMMIT);
+    assert.equal(document.jobs.get("a")?.turned?.from, undefined);
+  });
+
+  test("stays while a job goes on as it did, or does not run", () => {
+    const turned = { commit: "c0ffee01" };
+    assert.deepEqual(turnedOf("✗✗", failed("a"), { turned }), turned);
+    assert.deepEqual(turnedOf("✗··", passed("a"), { turned }), turned);
+    assert.deepEqual(turnedOf("✗", undefined, { turned }), turned);
+    assert.deepEqual(turnedOf("✗", undefined, { turned }, { NOT_RUN_JOBS: "pass" }), turned);
+    const long = { turned, consecutive_failures: 12 };
+    assert.deepEqual(turnedOf("✗✗✗✗✗✗✗✗✗✗", failed("a"), long), turned);
+  });
+
+  test("is the first pass with a commit, also after passes without one", () => {
+    const notRun = { id: null, failing: false, commit: null };
+    const jobs_info = [{ id: 101, failing: true, commit: "c0ffee01" }, notRun];
+    const turned = turnedOf("", passed("a"), { jobs_info, turned: { commit: "c0ffee01" } });
+    assert.equal(turned?.commit, "0ddba11");
+  });
+
+  const TITLES: [title: string, given: Variables, told: string | undefined][] = [
+    ["a title", { CI_COMMIT_TITLE: "Add a cart", CI_COMMIT_DESCRIPTION: "\n\nAs asked for\n" }, "Add a cart"],
+    ["a whole message", { CI_COMMIT_TITLE: "Add a cart\r\n\r\nAs asked for" }, "Add a cart"],
+    [
+      "a merge by GitLab",
+      {
+        CI_COMMIT_TITLE: "Merge branch 'x' into 'main'",
+        CI_COMMIT_DESCRIPTION: "\nMerge branch 'x'\n \nAdd a cart\n\nSee !1",
+      },
+      "Add a cart",
+    ],
+    ["a merge by GitHub", { CI_COMMIT_TITLE: "Merge pull request #1 from acme/x\n\nAdd a cart" }, "Add a cart"],
+    [
+      "a merge that says no more",
+      { CI_COMMIT_TITLE: "Merge branch 'x'", CI_COMMIT_DESCRIPTION: "\n" },
+      "Merge branch 'x'",
+    ],
+    ["a long title", { CI_COMMIT_TITLE: "x".repeat(5_000) }, "x".repeat(150)],
+    ["a title that would be cut within a character", { CI_COMMIT_TITLE: `${"x".repeat(149)}🧪` }, "x".repeat(149)],
+    ["no title", { CI_COMMIT_TITLE: undefined }, undefined],
+  ];
+  for (const [title, given, told] of TITLES) {
+    test(`has the line that says something of ${title}`, () => {
+      assert.equal(turnedOf("", failed("a"), {}, given)?.title, told);
+    });
+  }
+});
+
+describe("updateStatistics() ignores", () => {
+  test("jobs of IGNORE_JOBS, and drops those that it tracks without a word", () => {
+    const before = documentOf(["deploy: eu", history("✗✗✗", { alert: openAlert("consecutive") })], ["b", history("✗")]);
+    const { document, reached, news } = update(before, [failed("deploy: us"), failed("b")], {
+      IGNORE_JOBS: "deploy:*",
+    });
+    assert.deepEqual([...document.jobs.keys()], ["b"]);
+    assert.deepEqual([news, reached.gone], [[], []]);
+  });
+
+  test("failures of IGNORE_FAILURES, which keep a job's history, with NOT_RUN_JOBS=pass too", () => {
+    const ignoring = { IGNORE_FAILURES: "runner_* stuck_or_timeout_failure" };
+    const stripAfter = (reason: string | undefined, more: Variables = {}) =>
+      stripOf(updateJob(history("✗✗"), failed("a", { reason }), { ...ignoring, ...more }).job);
+    assert.equal(stripAfter("runner_system_failure"), "✗✗");
+    assert.equal(stripAfter("stuck_or_timeout_failure", { NOT_RUN_JOBS: "pass" }), "✗✗");
+    assert.equal(stripAfter("script_failure"), "✗✗✗");
+    assert.equal(stripAfter(undefined), "✗✗✗");
+  });
+});
+
+describe("updateStatistics() recovery and end", () => {
+  const open = { alert: openAlert("consecutive") };
+  const notRun = { id: null, failing: false, commit: null };
+
+  test("a job recovers only if it really ran in one of those passes", () => {
+    const passes = (...commits: (string | null)[]) => commits.map((commit) => ({ ...notRun, commit }));
+    const failures = history("✗✗✗").jobs_info;
+    const kindsAfter = (jobs_info: TrackedJob["jobs_info"], ran: PipelineJob | undefined) =>
+      updateJob({ ...history("", open), jobs_info }, ran, { NOT_RUN_JOBS: "pass" }).kinds;
+    assert.deepEqual(kindsAfter([...failures, ...passes(null, null)], undefined), []);
+    assert.deepEqual(kindsAfter([...failures, ...passes(null, null)], passed("a")), ["recovered"]);
+    assert.deepEqual(kindsAfter([...failures, ...passes("c0ffee04", null)], undefined), ["recovered"]);
+  });
+
+  test("a job that only failed often recovers without a word, and its alert closes", () => {
+    const { kinds, told, job } = updateJob(history("✗✗·✗··", { alert: openAlert("cumulative") }), passed("a"));
+    assert.deepEqual([kinds, told, job?.alert], [["recovered"], [], undefined]);
+  });
+
+  test("a job with an open alert that expires is gone, and one without goes without a word", () => {
+    const old = { last_run: "2026-10-23T10:00:00Z" };
+    for (const kind of ["consecutive", "cumulative"] as const) {
+      const gone = updateJob(history("✗✗✗", { alert: openAlert(kind), ...old }), undefined);
+      assert.deepEqual([gone.kinds, gone.told, gone.job], [["gone"], ["gone"], undefined]);
+    }
+    const quiet = updateJob(history("✗✗✗", old), undefined);
+    assert.deepEqual([quiet.kinds, quiet.told, quiet.job], [[], [], undefined]);
+  });
+});
+
 /** Freezes a value and all that it holds; a Map, which can't be frozen, throws when it is changed. */
 function deepFreeze<T>(value: T): T {
   if (value instanceof Map) {
