@@ -335,7 +335,10 @@ describe("a report", { concurrency: 2 }, () => {
   test("prints the table of the stored document, without a pipeline", async () => {
     const { code, stdout, stderr } = await run(["report"], { JOB_EXECUTIONS_URL: DOCUMENT, CI_PIPELINE_ID: "" });
     assert.deepEqual([code, stderr], [0, ""]);
-    assert.match(stdout, /document\.json: pipeline 123 was counted last, at 2026-11-23T10:00:00\.000Z; 1 message not delivered yet\n/);
+    assert.match(
+      stdout,
+      /document\.json: pipeline 123 was counted last, at 2026-11-23T10:00:00\.000Z; 1 message not delivered yet\n/,
+    );
     assert.match(stdout, /^unit tests +·✗✗ +2 +2 +broken 2026-11-22$/m);
   });
 

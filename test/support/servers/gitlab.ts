@@ -1,5 +1,5 @@
 /** A stand-in for GitLab: the jobs of pipelines, in pages and by scope, and their trigger jobs. */
-import { answerJson, answerWith, startServer } from "./http.ts";
+import { answerJson, answerWith, type ServerOptions, startServer } from "./http.ts";
 
 export type GitLabJob = {
   id: number;
@@ -22,12 +22,9 @@ export const PROJECT_ID = 4242;
 const json = (status: number, body: object) =>
   answerWith(status, JSON.stringify(body), { "content-type": "application/json" });
 
-type Options = {
-  latencyMs?: number;
+type Options = ServerOptions & {
   /** Which headers tell of further pages: GitLab leaves the totals out above 10,000 records. */
   pages?: "totals" | "next" | "link" | "none";
-  host?: string;
-  tls?: { key: string; cert: string };
 };
 
 export async function startGitLab({ pages = "totals", ...options }: Options = {}) {

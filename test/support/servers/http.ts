@@ -21,7 +21,7 @@ export type Fault = {
   answer: (response: ServerResponse, asked: Asked) => void;
 };
 
-type ServerOptions = { latencyMs?: number; host?: string; tls?: { key: string; cert: string } };
+export type ServerOptions = { latencyMs?: number; host?: string; tls?: { key: string; cert: string } };
 
 export async function startServer(
   answer: (asked: Asked, response: ServerResponse) => void,
