@@ -8,8 +8,8 @@ import { join } from "node:path";
 import process from "node:process";
 import { promisify } from "node:util";
 
-const NODE = `node-${process.platform}-${process.arch}`;
-const VERSIONS = { node: "24.21.0", deno: "2.9.6", bun: "1.4.5" };
+/** The oldest Node that will do, the oldest that needs no tsx, and those that people use. */
+const VERSIONS = { node20: "20.16.0", node22: "22.18.0", node24: "24.21.0", deno: "2.9.6", bun: "1.4.5" };
 
 /** What a run reads and writes: a document in S3, a document in its working folder, or whatever a test asks for. */
 export type Store = "s3" | "local" | "any";
@@ -18,12 +18,14 @@ export type Runtime = {
   name: string;
   /** The command that runs a script, with no more rights than it needs. */
   command: (store: Store) => string[];
+  /** The command that runs a bundle, which is JavaScript and has its packages in it. */
+  bare: (store: Store) => string[];
   /** What it needs besides for a script with node_modules but no package.json beside it. */
   lone: string[];
   /** What makes it resolve imports by itself, where it can do that. */
   withImports?: (imports: Record<string, string>) => string[];
-  /** The command that runs the files of a test suite. */
-  suite: string[];
+  /** The command that runs the files of the test suite. `npm test` is that of tsx. */
+  suite?: string[];
 };
 
 const DENO_RIGHTS: Record<Store, string[]> = {
@@ -37,31 +39,49 @@ const DENO_RIGHTS: Record<Store, string[]> = {
  * first where that was not done before. Throws where one can't be installed or is not the pinned one.
  */
 export async function installRuntimes(words: string[] = []): Promise<Runtime[]> {
-  const folder = await install([`${NODE}@${VERSIONS.node}`, `deno@${VERSIONS.deno}`, `bun@${VERSIONS.bun}`]);
+  const nodes = ["node20", "node22", "node24"] as const;
+  const node = `node-${process.platform}-${process.arch}`;
+  const packages = nodes.map((name) => `${name}@npm:${node}@${VERSIONS[name]}`);
+  const folder = await install([...packages, `deno@${VERSIONS.deno}`, `bun@${VERSIONS.bun}`]);
+  const [node20 = "", node22 = "", node24 = ""] = await Promise.all(
+    nodes.map((name) => verify(join(folder, name, "bin", "node"), VERSIONS[name])),
+  );
   // Of the optional packages with the programs, npm installs the one that fits the machine.
   const only = async (scope: string) => join(folder, scope, (await readdir(join(folder, scope)))[0] ?? "");
-  const node = await verify(join(folder, NODE, "bin", "node"), VERSIONS.node);
   const deno = await verify(join(await only("@deno"), "deno"), VERSIONS.deno);
   const bun = await verify(join(await only("@oven"), "bin", "bun"), VERSIONS.bun);
-  const tsx = [process.execPath, "--import", import.meta.resolve("tsx")];
-  const test = ["--test", "--test-reporter=spec"];
   const runtimes: Runtime[] = [
-    { name: `tsx on Node ${process.versions.node}`, command: () => tsx, lone: [], suite: [...tsx, ...test] },
-    { name: `Node ${VERSIONS.node}`, command: () => [node], lone: [], suite: [node, ...test] },
+    withTsx(node20, VERSIONS.node20),
+    withTsx(process.execPath, process.versions.node),
+    { name: `Node ${VERSIONS.node22}`, ...same(() => [node22]), lone: [] },
+    {
+      name: `Node ${VERSIONS.node24}`,
+      ...same(() => [node24]),
+      lone: [],
+      suite: [node24, "--test", "--test-reporter=spec"],
+    },
     {
       name: `Deno ${VERSIONS.deno}`,
-      command: (store) => [deno, "run", ...DENO_RIGHTS[store]],
+      ...same((store) => [deno, "run", ...DENO_RIGHTS[store]]),
       lone: ["--node-modules-dir=manual"],
       withImports: (imports) => [`--import-map=data:application/json,${JSON.stringify({ imports })}`],
       suite: [deno, "test", "-A"],
     },
-    { name: `Bun ${VERSIONS.bun}`, command: () => [bun], lone: [], suite: [bun, "test", "--timeout", "60000"] },
+    { name: `Bun ${VERSIONS.bun}`, ...same(() => [bun]), lone: [], suite: [bun, "test", "--timeout", "60000"] },
   ];
   const isNamed = ({ name }: Runtime) => words.some((word) => name.toLowerCase().includes(word.toLowerCase()));
   const chosen = words.length > 0 ? runtimes.filter(isNamed) : runtimes;
   if (chosen.length === 0) throw new Error(`No runtime is called ${words.join(" or ")}`);
   return chosen;
 }
+
+function withTsx(node: string, version: string): Runtime {
+  const command = [node, "--import", import.meta.resolve("tsx")];
+  return { name: `tsx on Node ${version}`, command: () => command, bare: () => [node], lone: [] };
+}
+
+/** What runs TypeScript and JavaScript alike. */
+const same = (command: Runtime["command"]) => ({ command, bare: command });
 
 const execute = promisify(execFile);
 
