@@ -127,6 +127,19 @@ describe("a run behind a proxy", { skip }, () => {
   });
 });
 
+test("a document at an access point is asked for there, under the key that follows it", { skip }, async (t) => {
+  const proxy = await startForwardProxy({});
+  t.after(proxy.close);
+  const { code } = await run(["report"], {
+    JOB_EXECUTIONS_URL: "s3://arn:aws:s3:us-east-1:123456789012:accesspoint/my-ap/folder/key.json",
+    ...{ AWS_REGION: "us-east-1", AWS_ACCESS_KEY_ID: "stand-in", AWS_SECRET_ACCESS_KEY: "stand-in-secret" },
+    AWS_MAX_ATTEMPTS: "1",
+    HTTPS_PROXY: proxy.host,
+  });
+  assert.equal(code, 1); // nobody is there
+  assert.deepEqual(proxy.passed, ["CONNECT my-ap-123456789012.s3-accesspoint.us-east-1.amazonaws.com:443"]);
+});
+
 test("a run says which runtimes can use a proxy, where its own can't", {
   skip: canProxy && "this one can",
 }, async () => {

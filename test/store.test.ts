@@ -6,7 +6,7 @@ import { describe, test } from "node:test";
 import { promisify } from "node:util";
 import { history, listedFailed, listedPassed } from "./support/builders.ts";
 import { type CleanUp, makeCleanUp } from "./support/clean-up.ts";
-import { makeFolder, run } from "./support/run.ts";
+import { makeFolder, RUNTIME, run } from "./support/run.ts";
 import { type Asked, answerWith, type Fault } from "./support/servers/http.ts";
 import { startMoto } from "./support/servers/moto.ts";
 import { accessDenied, etagOf, preconditionFailed, s3Error, startS3 } from "./support/servers/s3.ts";
@@ -31,11 +31,17 @@ const s3Variables = (endpoint: string): Variables => ({
   AWS_EC2_METADATA_DISABLED: "true",
 });
 
-type Scene = { stored?: string | undefined; key?: string; faults?: Fault[]; env?: Variables };
+type Scene = {
+  stored?: string | undefined;
+  key?: string;
+  faults?: Fault[];
+  env?: Variables;
+  server?: Parameters<typeof startS3>[0];
+};
 
 /** Runs the script once for a pipeline with a failed job, with a document in the stand-in. */
-async function runOnce(cleanUp: CleanUp, { stored, key = KEY, faults = [], env = {} }: Scene) {
-  const s3 = await startS3();
+async function runOnce(cleanUp: CleanUp, { stored, key = KEY, faults = [], env = {}, server = {} }: Scene) {
+  const s3 = await startS3(server);
   cleanUp(s3.close);
   if (stored !== undefined) s3.objects.set(key, Buffer.from(stored));
   s3.faults.push(...faults);
@@ -147,6 +153,50 @@ describe("a document in S3", { concurrency: 2 }, () => {
     assert.equal(JSON.parse(stored ?? "").pipeline_id, 1005);
   });
 
+  for (const kind of ["object lock", "old"] as const) {
+    test(`is stored with a checksum that a store takes which is ${kind === "old" ? "old" : "in want of one"}`, async () => {
+      const { code, stderr, puts } = await runOnce(cleanUp, { stored: DOCUMENT, server: { kind } });
+      assert.deepEqual([code, stderr], [0, ""]);
+      assert.match(`${puts[0]?.headers["content-md5"]}`, /^[\w+/]{22}==$/);
+    });
+  }
+
+  test("is stored with SHA-256 for a checksum on a machine whose FIPS mode forbids MD5", async (t) => {
+    if (!RUNTIME.includes(process.execPath) || process.versions.bun) return t.skip("only Node takes NODE_OPTIONS");
+    const folder = makeFolder({
+      "fips.cjs": `const crypto = require("node:crypto");
+        const { createHash } = crypto;
+        crypto.createHash = (name, ...rest) => {
+          if (name === "md5") throw new Error("digital envelope routines::unsupported");
+          return createHash(name, ...rest);
+        };
+        require("node:module").syncBuiltinESMExports();`,
+    });
+    cleanUp(folder.remove);
+    const env = { NODE_OPTIONS: `--require ${folder.path}/fips.cjs` };
+    const { code, stderr, puts } = await runOnce(cleanUp, { stored: DOCUMENT, server: { kind: "object lock" }, env });
+    assert.deepEqual([code, stderr], [0, ""]);
+    assert.match(`${puts[0]?.headers["x-amz-checksum-sha256"]}`, /^[\w+/]{43}=$/);
+    assert.equal(puts[0]?.headers["content-md5"], undefined);
+  });
+
+  test("of several MB is stored where nobody answers to Expect: 100-continue", { timeout: 60_000 }, async () => {
+    const jobs = Object.fromEntries(Array.from({ length: 4_000 }, (_, i) => [`job ${i}`, history("✗✗✗✗✗✗✗✗✗✗")]));
+    const stored = JSON.stringify({ pipeline_id: 1004, jobs });
+    const { code, stderr, puts } = await runOnce(cleanUp, { stored, server: { ignoresExpect: true } });
+    assert.deepEqual([code, stderr], [0, ""]);
+    assert.equal((puts[0]?.body.length ?? 0) > 2_000_000, true);
+  });
+
+  test("is in the region of AWS_DEFAULT_REGION where AWS_REGION is not set, else in that", async () => {
+    const regionOf = async (env: Variables) => {
+      const { s3 } = await runOnce(cleanUp, { stored: DOCUMENT, env });
+      return /Credential=[^/]+\/\d+\/([^/]+)\//.exec(s3.requests[0]?.headers.authorization ?? "")?.[1];
+    };
+    assert.equal(await regionOf({ AWS_REGION: "", AWS_DEFAULT_REGION: "eu-central-1" }), "eu-central-1");
+    assert.equal(await regionOf({ AWS_REGION: "eu-west-1", AWS_DEFAULT_REGION: "eu-central-1" }), "eu-west-1");
+  });
+
   const truncated: Fault["answer"] = (response) => {
     response.writeHead(200, { etag: etagOf(DOCUMENT), "content-length": DOCUMENT.length });
     response.write(DOCUMENT.slice(0, 20), () => response.destroy());
@@ -205,6 +255,11 @@ describe("a document in S3", { concurrency: 2 }, () => {
       title: "in a store without encryption",
       faults: always(isPut, refusesEncryption),
       says: /400 InvalidRequest.*S3_CONDITIONAL_WRITES=off.*S3_SSE=none/,
+    },
+    {
+      title: "in a store that does not know If-Match",
+      faults: always(isPut, s3Error(400, "InvalidArgument", "Invalid argument.")),
+      says: /400 InvalidArgument.*S3_CONDITIONAL_WRITES=off.*S3_SSE=none/,
     },
     { title: "in a store that stays busy", faults: always(isGet, slowDown), says: /503 SlowDown/ },
     {

@@ -1,20 +1,30 @@
 /**
- * Measures whole runs of the script, from the start of its process to its end, with the stand-ins on loopback:
+ * Measures what a user waits for, whole processes from start to end, with the stand-ins on loopback:
  *
- *   tsx test/bench.ts [--runs 10] [--jobs 1000,10000,100000] [runtime…]
+ *   tsx test/tools/bench.ts                                      all of it
+ *   tsx test/tools/bench.ts --runs 40 --jobs 0,1000 run growth   parts of it: done, run, growth
+ *
+ * The bars are for a machine without other work. What is compared runs in turn, so that other work slows all of it.
  */
+import { execFileSync } from "node:child_process";
 import { copyFileSync, readFileSync, symlinkSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
+import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { makeFolder, SCRIPT, start } from "../support/run.ts";
 import { KEY, startStandIns } from "../support/stand-ins.ts";
+import { writeBundle } from "./bundle.ts";
 import { installRuntimes, type Runtime } from "./install-runtimes.ts";
 
-const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
+const MODULES = fileURLToPath(new URL("../../node_modules", import.meta.url));
+const PACKAGES = ["tsx", "@aws-sdk/client-s3", "valibot"];
 const PIPELINE = 1005;
 const LATENCY_MS = 100;
 const GROWTH_RUNS = 3;
+/** The jobs that failed in the pipeline, and of those the ones that are tracked: none comes near an alert. */
+const FAILED = Array.from({ length: 6 }, (_, i) => `tests: [integration, ${i}]`);
+const TRACKED = FAILED.slice(0, 3);
 
 // Its imports are exported, or tsx would leave them out.
 const EMPTY = `
@@ -23,7 +33,8 @@ import * as v from "valibot";
 export { GetObjectCommand, PutObjectCommand, S3Client, v };
 `;
 
-type Measured = { ms: number; peakMb: number; requests: number; readMb: number; writtenMb: number };
+type Measured = { ms: number; peakMb: number };
+type Row = { what: string; figures: string; bar?: string | undefined; isOver?: boolean };
 
 /** The number in the middle, or between the two that are there. */
 function median(numbers: number[]): number {
@@ -32,7 +43,7 @@ function median(numbers: number[]): number {
   return ((sorted[Math.floor(middle)] ?? Number.NaN) + (sorted[Math.ceil(middle)] ?? Number.NaN)) / 2;
 }
 
-/** A document of tracked jobs, none of which comes near an alert. */
+/** A document in which these jobs failed once. */
 function documentOf(names: string[]): string {
   const commits = Array.from({ length: 10 }, (_, i) => (0xdec0de10 + i * 0x1234567).toString(16).slice(0, 8));
   const jobs = names.map((name, n) => {
@@ -44,185 +55,196 @@ function documentOf(names: string[]): string {
   return JSON.stringify({ pipeline_id: PIPELINE - 1, jobs: Object.fromEntries(jobs) });
 }
 
-const FAILED = Array.from({ length: 6 }, (_, i) => `tests: [integration, ${i}]`);
-
-/** The stand-ins with a pipeline of six failures and some successes, and a function that measures runs against them. */
-async function prepare(document: string, succeeded: number, latencyMs = 0) {
-  const { s3, gitlab, slack, env, close } = await startStandIns({ latencyMs });
-  const jobs = [...FAILED, ...Array.from({ length: succeeded }, (_, i) => `build: [package ${i}, linux]`)];
-  gitlab.pipelines.set(
-    PIPELINE,
-    jobs.map((name, i) => ({
-      id: 900_000_000 + i,
-      name,
-      status: i < FAILED.length ? "failed" : "success",
-      web_url: `https://gitlab.example.com/acme/shop/-/jobs/${900_000_000 + i}`,
-      commit: { title: "Take the wind out of the sails of flaky tests" },
-    })),
-  );
+/** The stand-ins with a pipeline of 1,200 jobs, and a function that measures a run against them. */
+async function prepare(document: string, latencyMs = 0) {
+  const { s3, gitlab, env, close } = await startStandIns({ latencyMs });
+  const passed = Array.from({ length: 1_194 }, (_, i) => `build: [package ${i}, linux]`);
+  const jobs = [...FAILED, ...passed].map((name, i) => ({
+    id: 900_000_000 + i,
+    name,
+    status: i < FAILED.length ? "failed" : "success",
+    web_url: `https://gitlab.example.com/acme/shop/-/jobs/${900_000_000 + i}`,
+  }));
+  gitlab.pipelines.set(PIPELINE, jobs);
   const body = Buffer.from(document);
-  const measure = async (command: string[], folder: string, more = {}): Promise<Measured> => {
+  const measure = async (command: string[], folder: string): Promise<Measured> => {
     s3.objects.set(KEY, body);
-    for (const { requests } of [s3, gitlab, slack]) requests.length = 0;
-    const { ms, peakMb } = await time(command, { ...env, ...more, CI_PIPELINE_ID: `${PIPELINE}` }, folder);
-    const requests = [s3, gitlab, slack].reduce((sum, server) => sum + server.requests.length, 0);
-    const written = s3.requests.reduce((sum, request) => sum + request.body.length, 0);
-    return { ms, peakMb, requests, readMb: body.length / 1e6, writtenMb: written / 1e6 };
+    const measured = await time(command, { ...env, CI_PIPELINE_ID: `${PIPELINE}` }, folder);
+    if (s3.objects.get(KEY) === body) throw new Error(`${command.join(" ")} stored nothing`);
+    return measured;
   };
   return { measure, close };
 }
 
-async function time(command: string[], env: Record<string, string>, folder: string) {
+async function time(command: string[], env: Record<string, string>, folder: string): Promise<Measured> {
   const started = performance.now();
   const { child, result } = start([], env, folder, command);
-  let peakKb = Number.NaN;
+  let peakMb = Number.NaN;
   // The kernel keeps the peak until the process ends, so that nothing is missed between two looks.
   const timer = setInterval(() => {
-    peakKb = readPeak(child.pid) ?? peakKb;
+    peakMb = readPeakMb(child.pid) ?? peakMb;
   }, 20);
   const { code, stdout, stderr } = await result;
   const ms = performance.now() - started;
   clearInterval(timer);
   if (code !== 0) throw new Error(`${command.join(" ")} ended with ${code}: ${stdout}${stderr}`);
-  return { ms, peakMb: peakKb / 1024 };
+  return { ms, peakMb };
 }
 
-function readPeak(pid: number | undefined): number | undefined {
+function readPeakMb(pid: number | undefined): number | undefined {
   try {
     const [, kb] = /^VmHWM:\s*(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8")) ?? [];
-    return kb === undefined ? undefined : Number(kb);
+    return kb ? Number(kb) / 1024 : undefined;
   } catch {
     return undefined; // it has ended, or this is not Linux: then the table has no memory
   }
 }
 
-/** A folder with a copy of the script and the empty one, so that both resolve their imports alike. */
-function makeBench() {
-  const { path, remove } = makeFolder({
-    "package.json": readFileSync(join(PROJECT, "package.json"), "utf8"),
-    "empty.ts": EMPTY,
-  });
-  copyFileSync(SCRIPT, join(path, "check-failures.ts"));
-  symlinkSync(join(PROJECT, "node_modules"), join(path, "node_modules"));
-  return { path, remove };
-}
+/** What is compared with others, and what came of it in each round. */
+type Contestant = { once: () => Promise<Measured>; rounds: Measured[] };
 
-const printRow = (...cells: (string | number)[]) => console.log(`| ${cells.join(" | ")} |`);
+const contestant = (once: Contestant["once"]): Contestant => ({ once, rounds: [] });
+const medianOf = ({ rounds }: Contestant, key: keyof Measured = "ms") => median(rounds.map((round) => round[key]));
 
-function printHead(title: string, ...columns: string[]) {
-  console.log(`\n## ${title}\n`);
-  printRow(...columns);
-  printRow(...columns.map((_, i) => (i === 0 ? "---" : "---:")));
-}
-
-const ratioBar = ({ name }: Runtime) => (name.startsWith("tsx") ? "1.35" : name.startsWith("Node") ? "1.50" : "–");
-
-/** A run without alerts beside the empty script and beside itself with slow servers, in turn. */
-async function benchStartUp(runtimes: Runtime[], runs: number, folder: string) {
-  const document = documentOf(FAILED.slice(0, 3));
-  const near = await prepare(document, 1_194);
-  const far = await prepare(document, 1_194, LATENCY_MS);
-  printHead(
-    `A run without alerts, in a pipeline of 1,200 jobs (medians of ${runs} runs, ms)`,
-    "runtime",
-    "empty script",
-    "check-failures.ts",
-    "ratio",
-    "at most",
-    "ratio of the fastest runs",
-    "requests, at most 3",
-    `with ${LATENCY_MS} ms latency`,
-    "round trips more, about 2",
-    "with NODE_COMPILE_CACHE",
-  );
-  const cache = { NODE_COMPILE_CACHE: join(folder, "compile-cache") };
-  for (const runtime of runtimes) {
-    const command = (script: string) => [...runtime.command("s3"), join(folder, script)];
-    const times: Record<"empty" | "near" | "far" | "cached", number[]> = { empty: [], near: [], far: [], cached: [] };
-    let requests = 0;
-    for (let i = -1; i < runs; i++) {
-      const empty = await time(command("empty.ts"), {}, folder);
-      const run = await near.measure(command("check-failures.ts"), folder);
-      const slow = await far.measure(command("check-failures.ts"), folder);
-      const cached = await near.measure(command("check-failures.ts"), folder, cache);
-      requests = Math.max(requests, run.requests, slow.requests);
-      if (i < 0) continue; // the first ones fill caches
-      times.empty.push(empty.ms);
-      times.near.push(run.ms);
-      times.far.push(slow.ms);
-      times.cached.push(cached.ms);
+/** One after another, again and again; the first round only fills caches. */
+async function compete(times: number, contestants: Contestant[]) {
+  for (let round = 0; round <= times; round++) {
+    for (const { once, rounds } of contestants) {
+      const measured = await once();
+      if (round > 0) rounds.push(measured);
     }
-    const [a, b, c] = [median(times.empty), median(times.near), median(times.far)];
-    const trips = ((c - b) / LATENCY_MS).toFixed(1);
-    const ratio = (b / a).toFixed(2);
-    const fastest = (Math.min(...times.near) / Math.min(...times.empty)).toFixed(2); // less of the machine's other work
-    printRow(
-      runtime.name,
-      a.toFixed(0),
-      b.toFixed(0),
-      ratio,
-      ratioBar(runtime),
-      fastest,
-      requests,
-      c.toFixed(0),
-      trips,
-      median(times.cached).toFixed(0),
-    );
   }
-  near.close();
-  far.close();
+}
+
+function printTable(title: string, rows: Row[]) {
+  const widthOf = (texts: string[]) => Math.max(...texts.map((text) => text.length));
+  const [first, second] = [widthOf(rows.map(({ what }) => what)), widthOf(rows.map(({ figures }) => figures))];
+  console.log(`\n${title}\n`);
+  for (const { what, figures, bar, isOver } of rows) {
+    const limit = bar ? `bar: ${bar}${isOver ? "  OVER" : ""}` : "";
+    console.log(`  ${what.padEnd(first)}  ${figures.padStart(second)}  ${limit}`.trimEnd());
+  }
+}
+
+const inSeconds = (ms: number) => `${(ms / 1_000).toFixed(2)} s`;
+const ratio = (ms: number, base: number) => (ms / base).toFixed(2).padStart(6);
+
+/** `path` has the script, the empty one and node_modules; nothing is beside the bundle. */
+type Bench = { path: string; bundle: string; runs: number; sizes: number[] };
+
+/** From an empty folder to a counted pipeline, with packages that are installed each time, once, or never. */
+async function benchDone({ path, bundle, runs }: Bench) {
+  const { measure, close } = await prepare(documentOf(TRACKED));
+  const tsx = ["npx", "tsx", "check-failures.ts"];
+  const installing = contestant(async () => {
+    const empty = makeFolder({ "check-failures.ts": readFileSync(SCRIPT, "utf8") });
+    const started = performance.now();
+    const options = ["--no-save", "--ignore-scripts", "--no-audit", "--no-fund"];
+    execFileSync("npm", ["install", ...options, ...PACKAGES.map(pin)], { cwd: empty.path, stdio: "ignore" });
+    const installed = performance.now() - started;
+    const { ms, peakMb } = await measure(tsx, empty.path);
+    empty.remove();
+    return { ms: installed + ms, peakMb };
+  });
+  const keeping = contestant(() => measure(tsx, path));
+  const bundled = contestant(() => measure([process.execPath, bundle], dirname(bundle)));
+  await compete(Math.min(runs, 5), [installing, keeping, bundled]);
+  close();
+  const row = (what: string, ms: number) => ({ what, figures: `${inSeconds(ms)}  ${ratio(ms, medianOf(bundled))}` });
+  printTable(`From an empty folder to done (Node ${process.versions.node}; npm's cache is filled)`, [
+    row("npm install of three packages, npx tsx check-failures.ts", medianOf(installing)),
+    row("npx tsx check-failures.ts, with node_modules kept", medianOf(keeping)),
+    row("node check-failures.mjs, the bundle", medianOf(bundled)),
+  ]);
+}
+
+function pin(name: string): string {
+  return `${name}@${JSON.parse(readFileSync(join(MODULES, name, "package.json"), "utf8")).version}`;
+}
+
+/**
+ * The run itself beside an empty script with the same imports, so that neither the packages nor the machine count; and
+ * with slow servers, which show how many round trips it waits for.
+ */
+async function benchRun({ path, bundle, runs }: Bench) {
+  const [near, far] = [await prepare(documentOf(TRACKED)), await prepare(documentOf(TRACKED), LATENCY_MS)];
+  const [old, current] = await installRuntimes([`tsx on Node ${process.versions.node}`, "Node 24.21"]);
+  if (!old || !current) throw new Error("Run this with another Node than 24.21, e.g. 20");
+  const contestantsOf = ({ command, bare }: Runtime) => ({
+    empty: contestant(() => time([...command("s3"), join(path, "empty.ts")], {}, path)),
+    source: contestant(() => near.measure([...command("s3"), join(path, "check-failures.ts")], path)),
+    bundled: contestant(() => near.measure([...bare("s3"), bundle], path)),
+    slow: contestant(() => far.measure([...bare("s3"), bundle], path)),
+  });
+  const [a, b] = [contestantsOf(old), contestantsOf(current)];
+  await compete(runs, [...Object.values(a), ...Object.values(b)]);
+  for (const { close } of [near, far]) close();
+  const row = (what: string, one: Contestant, empty: Contestant, bar?: number): Row => {
+    const [ms, base] = [medianOf(one), medianOf(empty)];
+    const isOver = bar !== undefined && ms / base > bar;
+    return { what, figures: `${ms.toFixed(0)} ms  ${ratio(ms, base)}`, bar: bar?.toFixed(2), isOver };
+  };
+  const trips = ({ slow, bundled }: typeof a): Row => {
+    const number = (medianOf(slow) - medianOf(bundled)) / LATENCY_MS;
+    const what = `  with ${LATENCY_MS} ms of latency on each server`;
+    return { what, figures: `${number.toFixed(1)} round trips`, bar: "2, rounded", isOver: number >= 2.5 };
+  };
+  printTable(`A run without alerts, beside an empty script with the same imports (medians of ${runs})`, [
+    row(`${old.name}: the empty script`, a.empty, a.empty),
+    row(`${old.name}: check-failures.ts`, a.source, a.empty, 1.35),
+    row(`${old.name}, but without tsx: the bundle`, a.bundled, a.empty, 0.7),
+    trips(a),
+    row(`${current.name}: the empty script`, b.empty, b.empty),
+    row(`${current.name}: check-failures.ts`, b.source, b.empty, 1.8),
+    row(`${current.name}: the bundle`, b.bundled, b.empty, 1.4),
+    trips(b),
+  ]);
 }
 
 /** A run with ever more tracked jobs, few of which are in the pipeline. */
-async function benchGrowth(runtimes: Runtime[], sizes: number[], folder: string) {
-  printHead(
-    `A run with a large document (medians of ${GROWTH_RUNS} runs)`,
-    "runtime",
-    "tracked jobs",
-    "s",
-    "peak MB",
-    "MB read",
-    "MB written",
-    "requests",
-  );
-  for (const size of sizes) {
-    const others = Array.from({ length: size - 3 }, (_, i) => `tests: [package ${i}, linux]`);
-    const { measure, close } = await prepare(documentOf([...FAILED.slice(0, 3), ...others]), 150);
-    for (const runtime of runtimes) {
-      const measured: Measured[] = [];
-      for (let i = 0; i < GROWTH_RUNS; i++) {
-        measured.push(await measure([...runtime.command("s3"), join(folder, "check-failures.ts")], folder));
-      }
-      const middle = (key: keyof Measured) => median(measured.map((run) => run[key]));
-      const [peak, read, written] = [middle("peakMb"), middle("readMb"), middle("writtenMb")];
-      const seconds = (middle("ms") / 1_000).toFixed(2);
-      printRow(
-        runtime.name,
-        size.toLocaleString("en"),
-        seconds,
-        peak.toFixed(0),
-        read.toFixed(1),
-        written.toFixed(1),
-        middle("requests"),
-      );
-    }
+async function benchGrowth({ path, sizes }: Bench) {
+  const command = [process.execPath, "--import", import.meta.resolve("tsx"), join(path, "check-failures.ts")];
+  const stages = sizes.map(async (size) => {
+    const document = documentOf(Array.from({ length: size }, (_, i) => TRACKED[i] ?? `tests: [package ${i}, linux]`));
+    const { measure, close } = await prepare(document);
+    return { size, megabytes: document.length / 1e6, one: contestant(() => measure(command, path)), close };
+  });
+  const contestants = (await Promise.all(stages)).map(({ one }) => one);
+  await compete(GROWTH_RUNS, contestants);
+  const least = Math.min(...contestants.map((one) => medianOf(one)));
+  const rows = (await Promise.all(stages)).map(({ size, megabytes, one, close }): Row => {
     close();
-  }
-  console.log("\nOn Node 20, 100,000 jobs may take 2.8 s and 450 MB.");
+    const [ms, peak] = [medianOf(one), medianOf(one, "peakMb")];
+    const bars: Record<number, Partial<Row>> = {
+      10000: { bar: "0.60 s more", isOver: ms - least > 600 },
+      100000: { bar: "4.50 s, 700 MB", isOver: ms > 4_500 || peak > 700 },
+    };
+    const cost = `${inSeconds(ms)}  ${inSeconds(ms - least)} more  peak ${peak.toFixed(0).padStart(3)} MB`;
+    const figures = `${megabytes.toFixed(1).padStart(5)} MB  ${cost}`;
+    return { what: `${size.toLocaleString("en")} tracked jobs`, figures, ...bars[size] };
+  });
+  printTable(`Large documents (tsx on Node ${process.versions.node}, medians of ${GROWTH_RUNS})`, rows);
 }
 
+const PARTS = { done: benchDone, run: benchRun, growth: benchGrowth };
+
 const { values, positionals } = parseArgs({
-  options: {
-    runs: { type: "string", default: "10" },
-    jobs: { type: "string", default: "1000,10000,100000" },
-  },
+  options: { runs: { type: "string", default: "15" }, jobs: { type: "string", default: "0,10000,100000" } },
   allowPositionals: true,
 });
-const runtimes = await installRuntimes(positionals);
-const { path, remove } = makeBench();
+const unknown = positionals.find((name) => !Object.hasOwn(PARTS, name));
+if (unknown) throw new Error(`There is no part ${unknown}, only ${Object.keys(PARTS).join(", ")}`);
+const { path, remove } = makeFolder({ "package.json": { type: "module" }, "empty.ts": EMPTY });
+const alone = makeFolder();
 try {
-  if (Number(values.runs) > 0) await benchStartUp(runtimes, Number(values.runs), path);
-  if (values.jobs) await benchGrowth(runtimes, values.jobs.split(",").map(Number), path);
+  copyFileSync(SCRIPT, join(path, "check-failures.ts"));
+  symlinkSync(MODULES, join(path, "node_modules"));
+  const bundle = await writeBundle(alone.path);
+  for (const [name, part] of Object.entries(PARTS)) {
+    if (positionals.length > 0 && !positionals.includes(name)) continue;
+    await part({ path, bundle, runs: Number(values.runs), sizes: values.jobs.split(",").map(Number) });
+  }
 } finally {
   remove();
+  alone.remove();
 }

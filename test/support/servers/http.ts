@@ -21,11 +21,17 @@ export type Fault = {
   answer: (response: ServerResponse, asked: Asked) => void;
 };
 
-export type ServerOptions = { latencyMs?: number; host?: string; tls?: { key: string; cert: string } };
+export type ServerOptions = {
+  latencyMs?: number;
+  host?: string;
+  tls?: { key: string; cert: string };
+  /** Like some proxies and stores: never tells a client to go on that asks whether it may. */
+  ignoresExpect?: boolean;
+};
 
 export async function startServer(
   answer: (asked: Asked, response: ServerResponse) => void,
-  { latencyMs = 0, host = "127.0.0.1", tls }: ServerOptions = {},
+  { latencyMs = 0, host = "127.0.0.1", tls, ignoresExpect = false }: ServerOptions = {},
 ) {
   const requests: Asked[] = [];
   const faults: Fault[] = [];
@@ -49,6 +55,7 @@ export async function startServer(
     }
   };
   const server = tls ? createTlsServer(tls, listener) : createServer(listener);
+  if (ignoresExpect) server.on("checkContinue", () => {});
   await new Promise<void>((resolve) => server.listen(0, host, resolve));
   return {
     url: `${tls ? "https" : "http"}://${host}:${(server.address() as AddressInfo).port}`,

@@ -1,7 +1,7 @@
 /** A stand-in for S3: one bucket in memory, with the conditions of PUT and the XML of the errors of the real one. */
 import { createHash } from "node:crypto";
 import type { ServerResponse } from "node:http";
-import { type Asked, answerWith, startServer } from "./http.ts";
+import { type Asked, answerWith, type ServerOptions, startServer } from "./http.ts";
 
 const etags = new WeakMap<Buffer, string>();
 
@@ -29,26 +29,50 @@ export const preconditionFailed = s3Error(
   "At least one of the pre-conditions you specified did not hold",
 );
 
-export async function startS3({ bucket = "bucket", latencyMs = 0 } = {}) {
+const noChecksum = s3Error(
+  400,
+  "InvalidRequest",
+  "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters",
+);
+const unknownHeader = s3Error(400, "InvalidArgument", "Unsupported header x-amz-checksum");
+const badDigest = s3Error(400, "BadDigest", "The Content-MD5 you specified did not match what we received.");
+
+type Options = ServerOptions & {
+  bucket?: string;
+  /** With object lock, an upload needs a checksum; an old store knows none but MD5. */
+  kind?: "usual" | "object lock" | "old";
+};
+
+/** What is wrong with the checksums of an upload. */
+function refusalOf({ headers, body }: Asked, kind: Options["kind"]) {
+  const newer = Object.keys(headers).filter((name) => /^x-amz-(sdk-)?checksum/.test(name));
+  const md5 = headers["content-md5"];
+  if (kind === "object lock" && !md5 && newer.length === 0) return noChecksum;
+  if (kind === "old" && (newer.length > 0 || headers["content-encoding"] === "aws-chunked")) return unknownHeader;
+  if (md5 && md5 !== createHash("md5").update(body).digest("base64")) return badDigest;
+  return undefined;
+}
+
+export async function startS3({ bucket = "bucket", kind = "usual", ...options }: Options = {}) {
   const objects = new Map<string, Buffer>();
-  const server = await startServer(
-    ({ method, path, headers, body }: Asked, response: ServerResponse) => {
-      const [, name, key = ""] = /^\/([^/]+)\/?(.*)$/s.exec(path) ?? [];
-      const stored = objects.get(key);
-      if (name !== bucket) return noSuchBucket(response);
-      if (method === "GET") {
-        if (!stored) return noSuchKey(response);
-        response.writeHead(200, { etag: etagOf(stored), "content-type": "application/json" }).end(stored);
-        return;
-      }
-      const { "if-match": ifMatch, "if-none-match": ifNoneMatch } = headers;
-      if (ifMatch !== undefined && !stored) return noSuchKey(response);
-      if (ifMatch !== undefined && stored && ifMatch !== etagOf(stored)) return preconditionFailed(response);
-      if (ifNoneMatch === "*" && stored) return preconditionFailed(response);
-      objects.set(key, body);
-      response.writeHead(200, { etag: etagOf(body) }).end();
-    },
-    { latencyMs },
-  );
+  const server = await startServer((asked: Asked, response: ServerResponse) => {
+    const { method, path, headers, body } = asked;
+    const [, name, key = ""] = /^\/([^/]+)\/?(.*)$/s.exec(path) ?? [];
+    const stored = objects.get(key);
+    if (name !== bucket) return noSuchBucket(response);
+    if (method === "GET") {
+      if (!stored) return noSuchKey(response);
+      response.writeHead(200, { etag: etagOf(stored), "content-type": "application/json" }).end(stored);
+      return;
+    }
+    const { "if-match": ifMatch, "if-none-match": ifNoneMatch } = headers;
+    if (ifMatch !== undefined && !stored) return noSuchKey(response);
+    if (ifMatch !== undefined && stored && ifMatch !== etagOf(stored)) return preconditionFailed(response);
+    if (ifNoneMatch === "*" && stored) return preconditionFailed(response);
+    const refuse = refusalOf(asked, kind);
+    if (refuse) return refuse(response);
+    objects.set(key, body);
+    response.writeHead(200, { etag: etagOf(body) }).end();
+  }, options);
   return { ...server, objects };
 }
