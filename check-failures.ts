@@ -641,10 +641,10 @@ function formatDuration(ms: number) {
   return formatCount(Math.max(0, Math.round(ms / 60_000)), "minute"); // whatever the clocks of two machines say
 }
 
-/** What mrkdwn shows, for where there is no Slack: a link as its label, followed by the address. */
+/** What mrkdwn shows, for where there is no Slack: links with their addresses, unless these end with the label. */
 export function toPlainText(mrkdwn: string): string {
   return mrkdwn
-    .replace(/<([^|<>]+)\|([^<>]+)>/g, "$2 ($1)")
+    .replace(/<([^|<>]+)\|([^<>]+)>/g, (_, url, label) => (url.endsWith(`/${label}`) ? url : `${label} (${url})`))
     .replaceAll("&lt;", "<")
     .replaceAll("&gt;", ">")
     .replaceAll("&amp;", "&");
@@ -1468,7 +1468,7 @@ export type Limits = v.InferOutput<typeof Limits>;
 const StoreAccess = v.object({
   JOB_EXECUTIONS_URL: setting(
     "where the document is stored: s3://bucket/key or a path; required where `CI` is set",
-    matching(/^(s3:\/\/[^/]+\/.+|(?!s3:|file:|\S*:\/\/).+)$/is, "s3://bucket/key or a path, e.g. s3://ci/jobs.json"),
+    matching(/^(s3:\/\/[^/]+\/.+|(?!s3:|file:|\S*:\/\/).+)$/i, "s3://bucket/key or a path, e.g. s3://ci/jobs.json"),
     "job_executions.v2.json",
   ),
   S3_SSE: setting(

@@ -1,4 +1,7 @@
-/** Plays a week of a project through the script, as its CI would: one process for each pipeline, on a local document. */
+/**
+ * Plays seven pipelines of a project in which a new base image breaks forty jobs: as its CI would, by one process for
+ * each pipeline, on a local document.
+ */
 import { spawnSync } from "node:child_process";
 import { copyFileSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -8,13 +11,15 @@ import { fileURLToPath } from "node:url";
 import { RUNTIME, SCRIPT } from "../support/run.ts";
 
 const fixtures = fileURLToPath(new URL("../../fixtures/demo/", import.meta.url));
-const commits: Record<string, string> = JSON.parse(readFileSync(join(fixtures, "commits.json"), "utf8"));
+const commits: Record<string, { sha: string; title: string; author: string }> = JSON.parse(
+  readFileSync(join(fixtures, "commits.json"), "utf8"),
+);
 const folder = mkdtempSync(join(tmpdir(), "check-failures-demo-"));
 copyFileSync(join(fixtures, "document.json"), join(folder, "job_executions.v2.json"));
 const [command = "", ...options] = RUNTIME;
 try {
-  for (const [pipeline, commit] of Object.entries(commits)) {
-    console.log(`\n$ CI_PIPELINE_ID=${pipeline} CI_COMMIT_SHA=${commit} tsx check-failures.ts\n`);
+  for (const [pipeline, { sha, title, author }] of Object.entries(commits)) {
+    console.log(`\n$ CI_PIPELINE_ID=${pipeline} CI_COMMIT_SHA=${sha} tsx check-failures.ts\n`);
     const { status } = spawnSync(command, [...options, SCRIPT], {
       cwd: folder,
       stdio: "inherit",
@@ -22,7 +27,9 @@ try {
         PATH: process.env.PATH,
         TERM: process.env.TERM,
         CI_PIPELINE_ID: pipeline,
-        CI_COMMIT_SHA: commit,
+        CI_COMMIT_SHA: sha,
+        CI_COMMIT_TITLE: title,
+        CI_COMMIT_AUTHOR: author,
         CI_COMMIT_BRANCH: "main",
         CI_PROJECT_PATH: "acme/shop",
         CI_PROJECT_URL: "https://gitlab.example.com/acme/shop",
