@@ -1230,12 +1230,14 @@ export type Sender = {
   send: (text: string, channel: string | null, signal: AbortSignal) => Promise<void>;
 };
 
+const LOG = "this log";
+
 /** The sender that the environment names; `print` is for where it names none, and throws where it can't. */
 export function openSender(access: SlackAccess, network: Network, print: (text: string) => Promise<void>): Sender {
   const { SLACK_WEBHOOK_URL, SLACK_API_TOKEN } = access;
   if (SLACK_WEBHOOK_URL) return webhookSender(SLACK_WEBHOOK_URL, network);
   if (SLACK_API_TOKEN) return slackSender(access, network);
-  return { name: "this log", broadcast: null, send: (text) => print(`${toPlainText(text)}\n`) };
+  return { name: LOG, broadcast: null, send: (text) => print(`${toPlainText(text)}\n`) };
 }
 
 /** What to do about the errors of `chat.postMessage`. */
@@ -1781,7 +1783,7 @@ async function countPipeline({ variables, signal, print, warn }: Surroundings, d
   const sender = openSender(slack, network, print);
   const jobs = openJobs(jobsAccess, { pipelineId: id, network, signal, warn });
   const task = { pipeline, limits, owners: await readOwners(routing), dryRun };
-  if (isInCi(variables) && !slack.SLACK_API_TOKEN && !slack.SLACK_WEBHOOK_URL) {
+  if (isInCi(variables) && sender.name === LOG) {
     warn("Alerts are only in this log: set SLACK_API_TOKEN and SLACK_CHANNEL, or SLACK_WEBHOOK_URL");
   }
 
