@@ -1668,15 +1668,8 @@ function httpUrl(example: string) {
 
 /** `Ada Lovelace <ada@example.com>` is a name with an address. */
 function withoutAddress(author: string): string | undefined {
-  return (
-    cut(
-      author
-        .replace(/\s*<.*$/s, "")
-        .replace(/@\S*/, "")
-        .trim(),
-      MAX_TITLE,
-    ) || undefined
-  );
+  const name = author.replace(/\s*<[^<>]*>\s*$/, "").replace(/^(\S+)@\S+$/, "$1");
+  return cut(name.trim(), MAX_TITLE) || undefined;
 }
 
 // --- Table: pure; the tracked jobs, worst first, for a terminal or the log of a CI job.

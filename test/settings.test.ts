@@ -128,8 +128,15 @@ describe("parseSettings()", () => {
   test("takes the name of an author without an address", () => {
     const authorOf = (author: string) => parse({ ...REQUIRED, CI_COMMIT_AUTHOR: author }).CI_COMMIT_AUTHOR;
     assert.deepEqual(
-      ["Ada Lovelace <ada@example.com>", "Ada", "<ada@example.com>", "ada@example.com", "x".repeat(200)].map(authorOf),
-      ["Ada Lovelace", "Ada", undefined, "ada", "x".repeat(150)],
+      [
+        "Ada Lovelace <ada@example.com>",
+        "Ada",
+        "<ada@example.com>",
+        "ada@example.com",
+        "<@U1> Eve <e@x>",
+        "x".repeat(200),
+      ].map(authorOf),
+      ["Ada Lovelace", "Ada", undefined, "ada", "<@U1> Eve", "x".repeat(150)],
     );
   });
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { formatSimulation, simulate } from "./tools/simulation.ts";
+import { formatDays, formatSimulation, simulate, simulateDay } from "./tools/simulation.ts";
 
 const assertNear = (actual: number, expected: number) =>
   assert.ok(Math.abs(actual - expected) <= expected / 10, `Expected ${actual} to be within 10 % of ${expected}`);
@@ -35,5 +35,19 @@ test("formatSimulation() is a Markdown table with a row for each failure rate", 
   assert.deepEqual(
     rows.map((row) => /^\| (\d0) % \| \d+\.\d \| \d+\.\d \| \d+\.\d \|$/.exec(row)?.[1]),
     ["10", "20", "30", "40", "50", "60", "70", "80", "90"],
+  );
+});
+
+test("simulateDay() tells of forty jobs that break at once in one message, and of their recovery in one a pipeline", () => {
+  assert.deepEqual(simulateDay(40), { thresholds: 2, version1: 5 + 2 + 2 + 2, ours: 1 + 3 });
+  assert.equal(simulateDay(300).ours, 4);
+  assert.equal(simulateDay(1).ours, 2);
+});
+
+test("formatDays() is a Markdown table with a row for each number of jobs", () => {
+  const rows = formatDays().split("\n").slice(2);
+  assert.deepEqual(
+    rows.map((row) => /^\| (\d+) \| \d+ \| \d+ \| \d+ \|$/.exec(row)?.[1]),
+    ["1", "5", "40", "300"],
   );
 });

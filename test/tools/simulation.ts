@@ -1,8 +1,8 @@
 /**
- * Simulates jobs that fail at random, and counts the messages: of the thresholds alone, as the original sends them
- * whenever one is reached, and of the alerts that updateStatistics() opens. Prints a Markdown table:
+ * Simulates jobs that fail at random, and days on which many break at once, and counts the messages: of the thresholds
+ * alone, as the original sends them whenever one is reached, and those that a channel gets. Prints two Markdown tables:
  *
- *   npx tsx test/simulation.ts
+ *   npx tsx test/tools/simulation.ts
  */
 import { realpathSync } from "node:fs";
 import process from "node:process";
@@ -56,7 +56,41 @@ export function formatSimulation(options = {}): string {
   return [head, ["---:", "---:", "---:", "---:"], ...rows].map((cells) => `| ${cells.join(" | ")} |`).join("\n");
 }
 
+/** Version 1 split its messages: forty jobs made five. */
+const JOBS_A_MESSAGE_IN_VERSION_1 = 8;
+
+/**
+ * The messages of a day on which jobs break by one commit, fail in five pipelines, and recover over three: a third of
+ * them passes from the sixth pipeline on, the next from the seventh, the last from the eighth.
+ */
+export function simulateDay(jobs: number) {
+  const names = Array.from({ length: jobs }, (_, i) => `job ${i}`);
+  const told = { thresholds: 0, version1: 0, ours: 0 };
+  let document = createInitialJobExecutions();
+  for (let run = 1; run <= 12; run++) {
+    const ran = names.map((name, i): PipelineJob => {
+      const mended = 6 + Math.floor((3 * i) / jobs);
+      return { id: run * jobs + i + 1, name, outcome: run < mended ? "failed" : "passed" };
+    });
+    const { pipeline, limits } = settings({ CI_PIPELINE_ID: `${run}`, CI_COMMIT_SHA: `c0ffee${run + 10}` });
+    const { reached, news, ...update } = updateStatistics(document, ran, { pipeline, limits, now: NOW });
+    document = update.document;
+    if (reached.consecutive.size + reached.cumulative.size > 0) told.thresholds++;
+    told.version1 += Math.ceil(news.length / JOBS_A_MESSAGE_IN_VERSION_1);
+    if (news.length > 0) told.ours++;
+  }
+  return told;
+}
+
+/** The messages of such days, by how many jobs break. */
+export function formatDays(): string {
+  const rows = [1, 5, 40, 300].map((jobs) => [`${jobs}`, ...Object.values(simulateDay(jobs)).map(String)]);
+  const head = ["jobs that break", "thresholds alone", "version 1", "now"];
+  return [head, ["---:", "---:", "---:", "---:"], ...rows].map((cells) => `| ${cells.join(" | ")} |`).join("\n");
+}
+
 const entry = process.argv[1];
 if (entry !== undefined && import.meta.url === pathToFileURL(realpathSync(entry)).href) {
-  process.stdout.write(`Messages about a job in ${RUNS} runs:\n\n${formatSimulation()}\n`);
+  process.stdout.write(`Messages about a job in ${RUNS} runs:\n\n${formatSimulation()}\n\n`);
+  process.stdout.write(`Messages of a day on which jobs break by one commit:\n\n${formatDays()}\n`);
 }
