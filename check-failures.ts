@@ -13,12 +13,13 @@
  *
  * Audit map. What leaves this process, to whom, by which function, with which secret:
  *
- *   the document           S3            s3Store       AWS credentials, which the SDK finds by itself
- *   questions for jobs     GitLab        gitLabJobs    GITLAB_TOKEN or CI_JOB_TOKEN
- *   messages               Slack         slackSender   SLACK_API_TOKEN or SLACK_WEBHOOK_URL
- *   table, JSON, errors    stdout/-err   printerFor    none: it masks the value of each secret
+ *   the document           S3            s3Store         AWS credentials, which the SDK finds by itself
+ *   questions for jobs     GitLab        gitLabJobs      GITLAB_TOKEN or CI_JOB_TOKEN
+ *   messages               Slack         slackSender     SLACK_API_TOKEN
+ *                          a webhook     webhookSender   SLACK_WEBHOOK_URL, which is the secret
+ *   table, JSON, errors    stdout/-err   printerFor      none: it masks the value of each secret
  *
- * Both of GitLab and Slack are asked by `request`, which opens the connection, takes the headers that it is given, and
+ * GitLab, Slack and webhooks are asked by `request`, whose `exchange` opens the connection, takes the headers that it is given, and
  * follows no redirect. Where HTTPS_PROXY or HTTP_PROXY is set, all of it goes through that proxy (`agentsFor`), which
  * is given the password in its own URL. On disk, fileStore writes the document where JOB_EXECUTIONS_URL is a path, and
  * `readTextFile` reads that, PIPELINE_JOBS_FILE, JOB_OWNERS_FILE and OWNER_CHANNELS_FILE. Nothing else is read, written
@@ -818,10 +819,10 @@ async function sendInOrder(queue: PendingAlert[], { sender, now, signal }: Pick<
       await sender.send(message.text, message.channel, signal);
       deliveries.push({ ...message, delivered: true });
     } catch (error) {
-      const { message: reason, retryAt, isChannels } = error as Failure;
+      const { message: reason, retryAt, isOfChannel } = error as Failure;
       const isOwners = message.channel !== null && bareName(message.channel) !== bareName(sender.broadcast);
       const due = (retryAt ?? now).toISOString();
-      deliveries.push({ ...message, delivered: false, dropped: Boolean(isChannels && isOwners), due, error: reason });
+      deliveries.push({ ...message, delivered: false, dropped: Boolean(isOfChannel && isOwners), due, error: reason });
       if (retryAt) pause = { due, error: reason };
     }
   }
@@ -894,22 +895,9 @@ export function openStore(access: StoreAccess, network: Network): Store {
 function s3Store(access: StoreAccess, network: Network, object: { Bucket: string; Key: string }): Store {
   const endpoint = access.AWS_ENDPOINT_URL_S3 ?? access.AWS_ENDPOINT_URL;
   const source = access.JOB_EXECUTIONS_URL + (endpoint ? ` at ${new URL(endpoint).host}` : "");
-  const region = access.AWS_REGION ?? access.AWS_DEFAULT_REGION;
   const isConditional = access.S3_CONDITIONAL_WRITES === "on";
-  const client = new S3Client({
-    ...(region ? { region } : {}), // else the SDK looks for it in its own files
-    forcePathStyle: endpoint !== undefined && !object.Bucket.startsWith("arn:"),
-    requestChecksumCalculation: "WHEN_REQUIRED", // older stores choke on the CRC32 of the default
-    responseChecksumValidation: "WHEN_REQUIRED",
-    expectContinueHeader: false, // a store or proxy that does not answer it stalls each upload of over 2 MB
-    requestHandler: {
-      connectionTimeout: 5_000,
-      requestTimeout: REQUEST_TIMEOUT_MS,
-      throwOnRequestTimeout: true,
-      socketTimeout: REQUEST_TIMEOUT_MS,
-      ...agentsFor(network),
-    },
-  });
+  const isPathStyle = endpoint !== undefined && !object.Bucket.startsWith("arn:");
+  const client = new S3Client({ ...clientOptions(access, network), forcePathStyle: isPathStyle });
   return {
     source,
     async read(abortSignal) {
@@ -945,6 +933,23 @@ function s3Store(access: StoreAccess, network: Network, object: { Bucket: string
         if (isConditional && isOtherVersion) return false;
         throw explainS3(error, { action: "upload", source, isTimeUp: abortSignal.aborted, network });
       }
+    },
+  };
+}
+
+function clientOptions(access: StoreAccess, network: Network) {
+  const region = access.AWS_REGION ?? access.AWS_DEFAULT_REGION;
+  return {
+    ...(region ? { region } : {}), // else the SDK looks for it in its own files
+    requestChecksumCalculation: "WHEN_REQUIRED" as const, // older stores choke on the CRC32 of the default
+    responseChecksumValidation: "WHEN_REQUIRED" as const,
+    expectContinueHeader: false, // a store or proxy that does not answer it stalls each upload of over 2 MB
+    requestHandler: {
+      connectionTimeout: 5_000,
+      requestTimeout: REQUEST_TIMEOUT_MS,
+      throwOnRequestTimeout: true,
+      socketTimeout: REQUEST_TIMEOUT_MS,
+      ...agentsFor(network),
     },
   };
 }
@@ -1268,7 +1273,7 @@ function slackSender({ SLACK_API_TOKEN, SLACK_API_URL, SLACK_CHANNEL = "" }: Sla
       if (ok) return;
       const known = SLACK_ADVICE.find(([pattern]) => pattern.test(error))?.[1];
       const advice = known ?? "see what Slack says of this error of chat.postMessage";
-      throw failure(`${peer} answered ${error}`, advice, { isChannels: REFUSED_BY_CHANNEL.test(error) });
+      throw failure(`${peer} answered ${error}`, advice, { isOfChannel: REFUSED_BY_CHANNEL.test(error) });
     },
   };
 }
@@ -1396,7 +1401,7 @@ function adviceOnTrust(error: unknown, { CI_SERVER_TLS_CA_FILE }: Network): stri
 
 type Failure = Error & Details;
 /** What the handler of an error needs to know, beside what people do: see where each is set. */
-type Details = { cause?: unknown; status?: number; retryAt?: Date; isChannels?: boolean; exitCode?: number };
+type Details = { cause?: unknown; status?: number; retryAt?: Date; isOfChannel?: boolean; exitCode?: number };
 
 /** An error of one line: what failed and on what, then what to do. */
 function failure(what: string, todo: string, { cause, ...details }: Details = {}): Failure {
@@ -1696,7 +1701,7 @@ export function formatTable({ jobs }: JobExecutions, limits: Limits): string {
     job.alert ? `${KINDS[job.alert.kind].word} ${job.alert.at.slice(0, 10)}` : "",
   ]);
   rows.unshift(["job", "executions", "in a row", `in ${limits.CUMULATIVE_LENGTH}`, "alert since"]);
-  const widthOf = (column: number) => Math.max(...rows.map((row) => row[column]?.length ?? 0));
+  const widthOf = (column: number) => rows.reduce((width, row) => Math.max(width, row[column]?.length ?? 0), 0);
   const widths = [1, 2, 3, 4].map(widthOf);
   const rest = widths.reduce((sum, width) => sum + width + 2, 0);
   const nameWidth = Math.min(widthOf(0), Math.max(LINE_WIDTH - rest, MIN_NAME_WIDTH));
@@ -1841,7 +1846,8 @@ function printerFor(variables: Variables): Printer {
     const [, login = "", password = ""] = (PROXIES.test(name) && /^(?:\w+:\/\/)?([^/@:]*:([^/@]*))@/.exec(value)) || [];
     return [login, password];
   });
-  const hidden = secrets.filter((secret) => secret.length > 5).sort((a, b) => b.length - a.length); // a part of another?
+  // The longest first, as one may be a part of another.
+  const hidden = secrets.filter((secret) => secret.length > 5).sort((a, b) => b.length - a.length);
   return (stream, text) => {
     const shown = hidden.reduce((rest, secret) => rest.replaceAll(secret, "***"), text);
     return new Promise((resolve) => stream.write(`${shown}\n`, resolve));
@@ -1863,18 +1869,26 @@ function warnOfProxy(variables: Variables, warn: (text: string) => void) {
   warn(`${name} is set, but Node ${process.versions.node} can't use it: run with Node 24, Bun or Deno`);
 }
 
+/** What ends a run that takes too long: by its signal, and at last, after `complain`, with its process. */
+function limitTime(complain: () => void) {
+  const stop = new AbortController();
+  setMaxListeners(0, stop.signal); // each request has one
+  sleep(RUN_TIMEOUT_MS, undefined, { ref: false }).then(() => stop.abort());
+  sleep(LAST_TIMEOUT_MS, undefined, { ref: false }).then(() => {
+    complain();
+    process.exit(1);
+  });
+  return stop;
+}
+
 /** Runs a command line; resolves to its exit code. */
 async function main(args: string[], variables: Variables): Promise<number> {
   const { stdout, stderr } = process;
   const print = printerFor(variables);
   for (const stream of [stdout, stderr]) stream.on("error", () => {}); // a reader may leave: go on
-  const stop = new AbortController();
-  setMaxListeners(0, stop.signal); // each request has one
-  sleep(RUN_TIMEOUT_MS, undefined, { ref: false }).then(() => stop.abort());
-  sleep(LAST_TIMEOUT_MS, undefined, { ref: false }).then(() => {
-    print(stderr, "Error: The run did not end in time; check what gives the AWS credentials");
-    process.exit(1);
-  });
+  const stop = limitTime(() =>
+    print(stderr, "Error: The run did not end in time; check what gives the AWS credentials"),
+  );
   const warn = (text: string) => void print(stderr, `Warning: ${toOneLine(text)}`);
   try {
     const wrong = args.find((arg, i) => !ARGUMENTS.includes(arg) || args.indexOf(arg) < i);
@@ -1889,12 +1903,8 @@ async function main(args: string[], variables: Variables): Promise<number> {
       if (error) throw failure(`Cannot print: ${error.message}`, "keep this log open", { cause: error });
     };
     warnOfProxy(variables, warn);
-    const {
-      text,
-      json,
-      warnings = [],
-      errors = [],
-    } = await execute(args, { variables, signal: stop.signal, print: printText, warn });
+    const surroundings = { variables, signal: stop.signal, print: printText, warn };
+    const { text, json, warnings = [], errors = [] } = await execute(args, surroundings);
     print(log, paint(text, log, variables));
     const toObject = (_: string, value: unknown) => (value instanceof Map ? Object.fromEntries(value) : value);
     if (args.includes("--json")) print(stdout, JSON.stringify(json, toObject));

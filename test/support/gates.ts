@@ -59,7 +59,7 @@ export function createWorld(text: string | undefined) {
         actor.steps.push(step);
         actor.gates.splice(actor.gates.indexOf(gate), 1);
         if (fate === "failed") return reject(new Error(`The ${kind} failed`));
-        if (fate === "refused") return reject(Object.assign(new Error("is_archived"), { isChannels: true }));
+        if (fate === "refused") return reject(Object.assign(new Error("is_archived"), { isOfChannel: true }));
         if (fate === "limited") {
           const retryAt = new Date(actor.now.getTime() + LIMIT_MS);
           return reject(Object.assign(new Error("ratelimited"), { retryAt }));
