@@ -19,10 +19,11 @@
  *                          a webhook     webhookSender   SLACK_WEBHOOK_URL, which is the secret
  *   table, JSON, errors    stdout/-err   printerFor      none: it masks the value of each secret
  *
- * GitLab, Slack and webhooks are asked by `request`, whose `exchange` opens the connection, takes the headers that it is given, and
- * follows no redirect. Where HTTPS_PROXY or HTTP_PROXY is set, all of it goes through that proxy (`agentsFor`), which
- * is given the password in its own URL. On disk, fileStore writes the document where JOB_EXECUTIONS_URL is a path, and
- * `readTextFile` reads that, PIPELINE_JOBS_FILE, JOB_OWNERS_FILE and OWNER_CHANNELS_FILE. Nothing else is read, written
+ * GitLab, Slack and webhooks are asked by `request`, whose `exchange` opens the connection, sends the headers that it is
+ * given, and follows no redirect. Where HTTPS_PROXY or HTTP_PROXY is set, all of it goes through that proxy
+ * (`agentsFor`), which is given the password in its own URL. On disk, `fileStore` writes the document where
+ * JOB_EXECUTIONS_URL is a path, and `readTextFile` reads that, PIPELINE_JOBS_FILE, JOB_OWNERS_FILE and
+ * OWNER_CHANNELS_FILE. The AWS SDK reads AWS's own files, and may ask AWS for credentials. Nothing else is read, written
  * or sent. Each function is given the variables in its type and no others; `parseSettings` hands them out.
  */
 import { createHash, randomUUID } from "node:crypto";
