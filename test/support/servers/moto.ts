@@ -1,10 +1,13 @@
 /** Another implementation of S3, where it is installed: what the stand-in and the script are held against. */
 import { spawn } from "node:child_process";
+import process from "node:process";
 import { createInterface } from "node:readline";
 
 /** Starts a `moto_server` that has one bucket. Resolves to undefined where it is not installed. */
 export async function startMoto({ bucket = "bucket" } = {}) {
-  const server = spawn("moto_server", ["-H", "127.0.0.1", "-p", "0"], { stdio: ["ignore", "ignore", "pipe"] });
+  // It would take a profile of AWS or a proxy from the environment for its own.
+  const env = { PATH: process.env.PATH, HOME: process.env.HOME };
+  const server = spawn("moto_server", ["-H", "127.0.0.1", "-p", "0"], { env, stdio: ["ignore", "ignore", "pipe"] });
   const ended = new Promise<void>((resolve) => {
     server.on("error", () => resolve()); // there is no such command
     server.on("close", () => resolve());
