@@ -162,7 +162,8 @@ describe("a document in S3", { concurrency: 2 }, () => {
   }
 
   test("is stored with SHA-256 for a checksum on a machine whose FIPS mode forbids MD5", async (t) => {
-    if (!RUNTIME.includes(process.execPath) || process.versions.bun) return t.skip("only Node takes NODE_OPTIONS");
+    const { bun, deno } = process.versions;
+    if (bun || deno || !RUNTIME.includes(process.execPath)) return t.skip("only Node takes NODE_OPTIONS");
     const folder = makeFolder({
       "fips.cjs": `const crypto = require("node:crypto");
         const { createHash } = crypto;
