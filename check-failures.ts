@@ -247,15 +247,15 @@ export function uploadJobExecutions(
   version: string | undefined,
   { store, signal }: { store: Store; signal: AbortSignal },
 ): Promise<boolean> {
-  const text = JSON.stringify({
+  const document = {
     pipeline_id,
     commit,
     counted_at,
     ...unknown,
     jobs: Object.fromEntries(jobs),
     pending_alerts: pending_alerts.length > 0 ? pending_alerts : undefined,
-  });
-  return store.write(text, version, signal);
+  };
+  return store.write(Buffer.from(JSON.stringify(document)), version, signal);
 }
 
 // --- Statistics: pure; how each job did, and what that means for its alert. A threshold is reached when equalled.
@@ -396,12 +396,12 @@ function changeAlert(
   [gravest]: Kind[],
   { isExpired, pipeline, now }: { isExpired: boolean; pipeline: Pipeline; now: Date },
 ): { job: TrackedJob; told?: Kind | undefined } {
-  const { alert, ...closed } = job;
+  const { alert } = job;
   if (gravest === "recovered") {
     // A job that only failed often and is quiet for a while is no news.
-    return { job: closed, told: alert?.kind === "consecutive" ? "recovered" : undefined };
+    return { job: { ...job, alert: undefined }, told: alert?.kind === "consecutive" ? "recovered" : undefined };
   }
-  if (alert && isExpired) return { job: closed, told: "gone" };
+  if (alert && isExpired) return { job: { ...job, alert: undefined }, told: "gone" };
   const isEscalation = gravest === "consecutive" && alert?.kind === "cumulative";
   if ((gravest === "consecutive" || gravest === "cumulative") && (!alert || isEscalation)) {
     const opened = { pipeline_id: pipeline.CI_PIPELINE_ID, at: now.toISOString(), ...alert, kind: gravest };
@@ -874,13 +874,13 @@ function describeFailures(deliveries: Delivery[], { broadcast }: Sender): string
 // --- Store: an object in S3, or a local file. AWS's credentials are found by the SDK, and stay in it.
 
 /**
- * Where the document is stored. `read` resolves to undefined where there is none; `write` stores a text in place of the
+ * Where the document is stored. `read` resolves to undefined where there is none; `write` stores a body in place of the
  * `version` that was read (undefined: none), and resolves to false where another one is stored by now.
  */
 export type Store = {
   source: string;
   read: (signal: AbortSignal) => Promise<{ text: string; version: string } | undefined>;
-  write: (text: string, version: string | undefined, signal: AbortSignal) => Promise<boolean>;
+  write: (body: Buffer, version: string | undefined, signal: AbortSignal) => Promise<boolean>;
 };
 
 const ACCESS_POINT = /^s3:\/\/(arn:[^/]+:accesspoint[:/][^/]+)\/(.+)$/is; // its name has a slash or a colon in it
@@ -913,8 +913,7 @@ function s3Store(access: StoreAccess, network: Network, object: { Bucket: string
         throw explainS3(error, { action: "read", source, isTimeUp: abortSignal.aborted, network });
       }
     },
-    async write(text, version, abortSignal) {
-      const Body = Buffer.from(text);
+    async write(Body, version, abortSignal) {
       const command = new PutObjectCommand({
         ...object,
         ...checksumOf(Body),
@@ -1006,12 +1005,12 @@ function fileStore(path: string): Store {
     async read() {
       return existsSync(path) ? { text: await readTextFile(path), version: "" } : undefined;
     },
-    async write(text) {
+    async write(body) {
       const file = existsSync(path) ? realpathSync(path) : path; // a link stays one
       const temporary = `${file}.${randomUUID()}.tmp`;
       try {
         await mkdir(dirname(file), { recursive: true });
-        await writeFile(temporary, text);
+        await writeFile(temporary, body);
         await rename(temporary, file); // whole or not at all
         return true;
       } catch (error) {

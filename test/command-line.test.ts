@@ -546,7 +546,7 @@ describe("a document in a local file", { concurrency: 2 }, () => {
     const store = openStore(access, network);
     const { signal } = new AbortController();
     const texts = ["a", "b"].map((letter) => letter.repeat(5_000_000));
-    await Promise.all(texts.map((text) => store.write(text, undefined, signal)));
+    await Promise.all(texts.map((text) => store.write(Buffer.from(text), undefined, signal)));
     const stored = await store.read(signal);
     assert.equal(texts.includes(stored?.text ?? ""), true);
     assert.deepEqual(readdirSync(folder), ["document.json"]);

@@ -66,9 +66,9 @@ async function makeAlert(slackUrl: string) {
       signal.throwIfAborted();
       return memory.read(signal);
     },
-    async write(text, version, signal) {
+    async write(body, version, signal) {
       signal.throwIfAborted();
-      return memory.write(text, version, signal);
+      return memory.write(body, version, signal);
     },
   };
   const sender = openSender(slack, network, async () => {});

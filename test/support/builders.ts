@@ -115,9 +115,9 @@ export function memoryStore(text?: string) {
   const store: Store = {
     source: "the store in memory",
     read: async () => (stored.text === undefined ? undefined : { text: stored.text, version: String(stored.version) }),
-    write: async (text, named) => {
+    write: async (body, named) => {
       if (named !== version()) return false;
-      stored.text = text;
+      stored.text = body.toString();
       stored.version++;
       return true;
     },
