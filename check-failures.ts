@@ -905,8 +905,10 @@ function s3Store(access: StoreAccess, network: Network, object: { Bucket: string
       try {
         const { Body, ETag } = await client.send(new GetObjectCommand(object), { abortSignal });
         if (!ETag || !Body) throw new Error("an answer without an ETag, as a proxy would give it");
-        const bytes = await Body.transformToByteArray();
-        return { text: new TextDecoder("utf-8", { fatal: true }).decode(bytes), version: ETag };
+        const decoder = new TextDecoder("utf-8", { fatal: true });
+        let text = ""; // piece by piece, as the bytes of 56 MB would else be in memory twice
+        for await (const bytes of Body as AsyncIterable<Uint8Array>) text += decoder.decode(bytes, { stream: true });
+        return { text: text + decoder.decode(), version: ETag };
       } catch (error) {
         // By its name, as there may be two copies of the SDK.
         if ((error as Error).name === "NoSuchKey") return undefined;
