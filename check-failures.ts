@@ -553,28 +553,34 @@ function urlOf({ job, latest }: News, links: Links) {
 function fitParagraphs(paragraphs: Paragraph[], length: number, pipelineUrl: string | undefined): string[] {
   const andMore = (count: number) => `and ${link(pipelineUrl, `${count} more`)}`;
   const reserve = andMore(1_000_000).length + "\n\n".length; // for the end of each list, and of the message
-  const shown: Paragraph[] = [];
-  let room = length - reserve;
-  for (const paragraph of paragraphs) {
-    room -= "\n\n".length + paragraph.head.length + reserve;
-    if (room < 0) break;
-    shown.push(paragraph);
-  }
-  room = Math.max(room, 0);
-  const texts = shown.map(({ head, list }) => {
+  const heads = fit(
+    paragraphs.map(({ head }) => "\n\n".length + head.length + reserve),
+    length - reserve,
+  );
+  let room = length - reserve - heads.taken;
+  const texts = paragraphs.slice(0, heads.count).map(({ head, list }) => {
     const lengths = list.map((item) => item.length + ", ".length);
-    const isWhole = sum(lengths) <= room + reserve;
-    const fitting = isWhole ? list.length : lengths.findIndex((_, i) => sum(lengths.slice(0, i + 1)) > room);
-    room -= sum(lengths.slice(0, fitting)) - (isWhole ? reserve : 0);
-    const end = isWhole ? [] : [andMore(list.length - fitting)];
-    return head + [...list.slice(0, fitting), ...end].join(", ");
+    const whole = fit(lengths, room + reserve);
+    const isWhole = whole.count === list.length;
+    const { count, taken } = isWhole ? whole : fit(lengths, room);
+    room -= isWhole ? taken - reserve : taken;
+    const end = isWhole ? [] : [andMore(list.length - count)];
+    return head + [...list.slice(0, count), ...end].join(", ");
   });
-  const left = sum(paragraphs.slice(shown.length).map(({ jobs }) => jobs));
+  const left = paragraphs.slice(heads.count).reduce((sum, { jobs }) => sum + jobs, 0);
   return left > 0 ? [...texts, andMore(left)] : texts;
 }
 
-function sum(numbers: number[]) {
-  return numbers.reduce((total, number) => total + number, 0);
+/** How many of the texts fit one after the other, by their lengths, and how much of the room they take. */
+function fit(lengths: number[], room: number) {
+  let count = 0;
+  let taken = 0;
+  for (const length of lengths) {
+    if (taken + length > room) break;
+    taken += length;
+    count++;
+  }
+  return { count, taken };
 }
 
 /** What the run says that creates the document: who sees it knows that all is set up, or that the document was lost. */
@@ -884,6 +890,7 @@ export type Store = {
 };
 
 const ACCESS_POINT = /^s3:\/\/(arn:[^/]+:accesspoint[:/][^/]+)\/(.+)$/is; // its name has a slash or a colon in it
+const NO_ETAG = "an answer without an ETag, as a proxy would give it";
 const BUCKET = /^s3:\/\/([^/]+)\/(.+)$/is;
 
 /** The store that `JOB_EXECUTIONS_URL` names. */
@@ -904,7 +911,7 @@ function s3Store(access: StoreAccess, network: Network, object: { Bucket: string
     async read(abortSignal) {
       try {
         const { Body, ETag } = await client.send(new GetObjectCommand(object), { abortSignal });
-        if (!ETag || !Body) throw new Error("an answer without an ETag, as a proxy would give it");
+        if (!ETag || !Body) throw new Error(NO_ETAG);
         const decoder = new TextDecoder("utf-8", { fatal: true });
         let text = ""; // piece by piece, as the bytes of 56 MB would else be in memory twice
         for await (const bytes of Body as AsyncIterable<Uint8Array>) text += decoder.decode(bytes, { stream: true });
@@ -927,7 +934,7 @@ function s3Store(access: StoreAccess, network: Network, object: { Bucket: string
       });
       try {
         const { ETag } = await client.send(command, { abortSignal });
-        if (!ETag) throw new Error("an answer without an ETag, as a proxy would give it");
+        if (!ETag) throw new Error(NO_ETAG);
         return true;
       } catch (error) {
         const { name, $metadata } = error as S3ServiceException;
@@ -1091,26 +1098,26 @@ type Source = { pipelineId: number; network: Network; signal: AbortSignal; warn:
 export function openJobs(access: JobsAccess, source: Source): Jobs {
   const { PIPELINE_JOBS_FILE: file } = access;
   const list = file ? fileJobs(file) : gitLabJobs(access, source);
-  const asked = new Map<string, Promise<PipelineJob[]>>();
-  return (scope) => {
-    const jobs = asked.get(scope) ?? list(scope);
-    asked.set(scope, jobs);
-    return jobs;
+  const asked = { failed: once(() => list("failed")), passed: once(() => list("passed")) };
+  return (scope) => asked[scope]();
+}
+
+function once<T>(make: () => T): () => T {
+  let made: T | undefined;
+  return () => {
+    made ??= make();
+    return made;
   };
 }
 
 function fileJobs(file: string): Jobs {
-  const read = async () => {
+  // It may be a pipe, of which a second reading finds nothing.
+  const jobs = once(async () => {
     const todo = "write into it what GitLab's or GitHub's API lists as the jobs of a pipeline, as it is neither";
-    return latestAttempts(
-      parseJson(Listing, await readTextFile(file), { source: `The list of jobs in ${file}`, todo }),
-    );
-  };
-  let jobs: Promise<PipelineJob[]> | undefined; // read once: it may be a pipe
-  return async (scope) => {
-    jobs ??= read();
-    return (await jobs).filter((job) => job.outcome === scope);
-  };
+    const text = await readTextFile(file);
+    return latestAttempts(parseJson(Listing, text, { source: `The list of jobs in ${file}`, todo }));
+  });
+  return async (scope) => (await jobs()).filter((job) => job.outcome === scope);
 }
 
 function fromGitLab(job: v.InferOutput<typeof GitLabJob>): Attempt {
@@ -1121,12 +1128,9 @@ function fromGitLab(job: v.InferOutput<typeof GitLabJob>): Attempt {
 
 function fromGitHub(job: v.InferOutput<typeof GitHubJob>): Attempt {
   const { id, name, status, conclusion, run_attempt: attempt, steps, html_url: url } = job;
-  const outcomes: Record<string, PipelineJob["outcome"]> = {
-    failure: "failed",
-    timed_out: "failed",
-    success: "passed",
-  };
-  const outcome = (status === "completed" && outcomes[conclusion ?? ""]) || "not run";
+  const ended = status === "completed" ? conclusion : undefined;
+  const hasFailed = ended === "failure" || ended === "timed_out";
+  const outcome = hasFailed ? "failed" : ended === "success" ? "passed" : "not run";
   const step = steps?.find((step) => step.conclusion === "failure")?.name;
   return { id, name, outcome, attempt, reason: conclusion === "timed_out" ? conclusion : step, url };
 }
@@ -1186,13 +1190,12 @@ function gitLabJobs(access: JobsAccess, { pipelineId, warn, ...connection }: Sou
     return [{ ...own, outcome: hasRun ? ("passed" as const) : own.outcome }, ...inside];
   }
 
-  let below: Promise<PipelineJob[]> | undefined;
+  const below = once(() => listBelow(pipelineId, 1));
   return async (scope) => {
-    below ??= listBelow(pipelineId, 1);
     const status = scope === "failed" ? "failed" : "success";
     const [jobs, others] = await Promise.all([
       list(`pipelines/${pipelineId}/jobs?scope[]=${status}&`, GitLabJob),
-      below,
+      below(),
     ]);
     return latestAttempts([...jobs.map(fromGitLab), ...others]).filter((job) => job.outcome === scope);
   };
@@ -1620,13 +1623,14 @@ function parseParts<T extends Parts>(schema: T, variables: Variables): v.InferOu
   throw failure(`The environment is not valid: ${[...problems.values()].join("; ")}`, "see --help", { exitCode: 2 });
 }
 
-/** Each variable with its default (empty where it is required, undefined where there is none) and its description. */
-export function describeSettings(): { name: string; usual: string | undefined; description: string }[] {
+/** Each variable with its default (`required` where it must be set, empty where there is none) and its description. */
+export function describeSettings(): { name: string; usual: string; description: string }[] {
   const parts = [...Object.values(Settings.entries), Display];
   return parts.flatMap(({ entries }) =>
     Object.entries(entries).flatMap(([name, schema]) => {
       const description = v.getDescription(schema);
-      return description ? { name, usual: v.getDefault(schema), description } : [];
+      const usual = v.getDefault(schema) ?? "";
+      return description ? { name, usual: v.is(schema, undefined) ? usual : "required", description } : [];
     }),
   );
 }
@@ -1740,8 +1744,7 @@ type Surroundings = {
 
 function writeHelp(): string {
   const variables = describeSettings().map(({ name, usual, description }) => {
-    const state = usual === "" && name.startsWith("CI_") ? " (required)" : usual ? ` (${usual})` : "";
-    return `  ${name}${state}\n      ${description}`;
+    return `  ${name}${usual && ` (${usual})`}\n      ${description}`;
   });
   return `check-failures ${VERSION}: tells the owners of a CI job when it fails consistently
 

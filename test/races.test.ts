@@ -9,12 +9,12 @@ import { startMoto } from "./support/servers/moto.ts";
 import { meetingOf, startProxy } from "./support/servers/proxy.ts";
 import { startS3 } from "./support/servers/s3.ts";
 import { SLACK_TOKEN, startSlack } from "./support/servers/slack.ts";
+import { documentAt, KEY } from "./support/stand-ins.ts";
 import { serializeDocument } from "./support/stored.ts";
 
 const RACERS = 16;
 const PIPELINES = Array.from({ length: RACERS }, (_, i) => documentOf().pipeline_id + 1 + i);
 const timeout = 120_000; // Bun's default of five seconds is too short for so many processes
-const KEY = "job_executions.v2.json";
 /** Of the test's own requests: moto looks at who asks, and not at the signature. */
 const headers = { authorization: "AWS4-HMAC-SHA256 Credential=stand-in/20261123/us-east-1/s3/aws4_request" };
 
@@ -53,11 +53,7 @@ async function race(t: { after: (close: () => unknown) => void }, url: string, p
         CI_PIPELINE_ID: String(pipeline),
         CI_COMMIT_SHA: `c0ffee${pipeline}`,
         PIPELINE_JOBS_FILE: join(folder.path, `${pipeline}.json`),
-        JOB_EXECUTIONS_URL: `s3://bucket/${KEY}`,
-        AWS_ENDPOINT_URL_S3: proxy.url,
-        AWS_REGION: "us-east-1",
-        AWS_ACCESS_KEY_ID: "stand-in",
-        AWS_SECRET_ACCESS_KEY: "stand-in-secret",
+        ...documentAt(proxy.url),
         SLACK_API_URL: slack.apiUrl,
         SLACK_API_TOKEN: SLACK_TOKEN,
         SLACK_CHANNEL: "#ci",

@@ -10,7 +10,7 @@ import { makeFolder, RUNTIME, run } from "./support/run.ts";
 import { type Asked, answerWith, type Fault } from "./support/servers/http.ts";
 import { startMoto } from "./support/servers/moto.ts";
 import { accessDenied, etagOf, preconditionFailed, s3Error, startS3 } from "./support/servers/s3.ts";
-import { KEY } from "./support/stand-ins.ts";
+import { documentAt, KEY } from "./support/stand-ins.ts";
 
 type Variables = Record<string, string | undefined>;
 
@@ -21,11 +21,7 @@ const s3Variables = (endpoint: string): Variables => ({
   CI_PIPELINE_ID: "1005",
   CI_COMMIT_SHA: "0ddba11",
   PIPELINE_JOBS_FILE: "jobs.json",
-  JOB_EXECUTIONS_URL: `s3://bucket/${KEY}`,
-  AWS_ENDPOINT_URL_S3: endpoint,
-  AWS_REGION: "us-east-1",
-  AWS_ACCESS_KEY_ID: "stand-in",
-  AWS_SECRET_ACCESS_KEY: "stand-in-secret",
+  ...documentAt(endpoint),
   AWS_CONFIG_FILE: devNull,
   AWS_SHARED_CREDENTIALS_FILE: devNull,
   AWS_EC2_METADATA_DISABLED: "true",
