@@ -1448,11 +1448,18 @@ type Variables = Record<string, string | undefined>;
 
 const Pipeline = v.object({
   CI_PIPELINE_ID: setting("the pipeline that is counted", integer("1005"), ""),
-  CI_COMMIT_SHA: setting("its commit", matching(/^[0-9a-f]{7,64}$/i, "7 to 64 hex digits, e.g. 0ddba11"), ""),
-  CI_COMMIT_BRANCH: setting("its branch", v.string()),
-  CI_COMMIT_TITLE: setting("the title of its commit, or the whole message", v.string()),
-  CI_COMMIT_DESCRIPTION: setting("the rest of that message", v.string()),
-  CI_COMMIT_AUTHOR: setting("the author of its commit", v.pipe(v.string(), v.transform(withoutAddress))),
+  CI_COMMIT_SHA: setting(
+    "the pipeline's commit",
+    matching(/^[0-9a-f]{7,64}$/i, "7 to 64 hex digits, e.g. 0ddba11"),
+    "",
+  ),
+  CI_COMMIT_BRANCH: setting("the pipeline's branch", v.string()),
+  CI_COMMIT_TITLE: setting("the title of the commit, or its whole message", v.string()),
+  CI_COMMIT_DESCRIPTION: setting("the rest of the commit's message", v.string()),
+  CI_COMMIT_AUTHOR: setting(
+    "the author of the commit; an address is left out",
+    v.pipe(v.string(), v.transform(withoutAddress)),
+  ),
   CI_PROJECT_PATH: setting("the project's name, for messages", v.string()),
   CI_PROJECT_URL: setting("the project's page, for links", httpUrl("https://gitlab.example.com/acme/shop")),
   CI_PIPELINE_URL: setting("the pipeline's page", httpUrl("https://gitlab.example.com/acme/shop/-/pipelines/1005")),
@@ -1470,7 +1477,7 @@ const Limits = v.object({
   EXPIRE_AFTER_DAYS: setting("a job that has not run for so long is forgotten", integer("30"), "30"),
   IGNORE_JOBS: setting("patterns of jobs that are not counted, e.g. `deploy:* manual\\ tests`", patterns(), ""),
   IGNORE_FAILURES: setting(
-    "patterns of reasons of failures that are not, e.g. `runner_system_failure`",
+    "patterns of reasons: a job that failed so is not counted, e.g. `runner_system_failure`",
     patterns(),
     "",
   ),
@@ -1494,9 +1501,12 @@ const StoreAccess = v.object({
     "on",
   ),
   AWS_REGION: setting("the bucket's region; `AWS_PROFILE`, keys and all else as the AWS SDK has them", v.string()),
-  AWS_DEFAULT_REGION: setting("likewise, where `AWS_REGION` is not set", v.string()),
+  AWS_DEFAULT_REGION: setting("the bucket's region where `AWS_REGION` is not set", v.string()),
   AWS_ENDPOINT_URL_S3: setting("an S3 that is not AWS's, addressed path-style", httpUrl("https://s3.example.com")),
-  AWS_ENDPOINT_URL: setting("likewise, for all of the AWS SDK", httpUrl("https://s3.example.com")),
+  AWS_ENDPOINT_URL: setting(
+    "an endpoint for all of the AWS SDK, if that for S3 is not set",
+    httpUrl("https://s3.example.com"),
+  ),
 });
 export type StoreAccess = v.InferOutput<typeof StoreAccess>;
 
@@ -1505,10 +1515,22 @@ const JobsAccess = v.object({
     "a file of the pipeline's jobs as GitLab or GitHub list them, instead of GitLab",
     v.string(),
   ),
-  CI_API_V4_URL: setting("GitLab's API; required without such a file", httpUrl("https://gitlab.example.com/api/v4")),
-  CI_PROJECT_ID: setting("the project's id; required likewise", matching(/^\S+$/, "a project's id, e.g. 4242")),
-  GITLAB_TOKEN: setting("a token with `read_api`; required likewise", token("glpat-... with read_api")),
-  CI_JOB_TOKEN: setting("instead, from GitLab 18 on; it can't read child pipelines", token("glcbt-...")),
+  CI_API_V4_URL: setting(
+    "GitLab's API; required without `PIPELINE_JOBS_FILE`",
+    httpUrl("https://gitlab.example.com/api/v4"),
+  ),
+  CI_PROJECT_ID: setting(
+    "the project's id in GitLab; required without `PIPELINE_JOBS_FILE`",
+    matching(/^\S+$/, "a project's id, e.g. 4242"),
+  ),
+  GITLAB_TOKEN: setting(
+    "a token of GitLab with `read_api`; this or `CI_JOB_TOKEN` is required without `PIPELINE_JOBS_FILE`",
+    token("glpat-... with read_api"),
+  ),
+  CI_JOB_TOKEN: setting(
+    "GitLab's token of the job: from GitLab 18 on it can read jobs, but not child pipelines",
+    token("glcbt-..."),
+  ),
 });
 export type JobsAccess = v.InferOutput<typeof JobsAccess>;
 
@@ -1516,7 +1538,7 @@ const SlackAccess = v.object({
   SLACK_API_TOKEN: setting("a bot token with `chat:write`", token("xoxb-...")),
   SLACK_CHANNEL: setting("the channel that gets everything", matching(/^\S+$/, "a channel, e.g. #ci-alerts")),
   SLACK_WEBHOOK_URL: setting(
-    "instead of both: an incoming webhook of Slack, Mattermost or Rocket.Chat",
+    "an incoming webhook of Slack, Mattermost or Rocket.Chat, instead of a token and a channel",
     httpUrl("https://hooks.slack.com/services/T0/B0/x"),
   ),
   SLACK_API_URL: setting("Slack's API", httpUrl("https://slack.com/api"), "https://slack.com/api"),
@@ -1532,9 +1554,12 @@ export type Routing = v.InferOutput<typeof Routing>;
 const Network = v.object({
   HTTPS_PROXY: setting("the proxy for https addresses; also in lower case, which wins", v.string()),
   https_proxy: v.optional(v.string()),
-  HTTP_PROXY: setting("the proxy for http addresses; likewise", v.string()),
+  HTTP_PROXY: setting("the proxy for http addresses; also in lower case, which wins", v.string()),
   http_proxy: v.optional(v.string()),
-  NO_PROXY: setting("hosts that are reached without a proxy, with their subdomains; likewise", v.string()),
+  NO_PROXY: setting(
+    "hosts that are reached without a proxy, with their subdomains; also in lower case, which wins",
+    v.string(),
+  ),
   no_proxy: v.optional(v.string()),
   CI_SERVER_TLS_CA_FILE: setting("GitLab's certificate authority, for advice about `NODE_EXTRA_CA_CERTS`", v.string()),
 });
