@@ -502,7 +502,16 @@ describe("openJobs() with a file as GitHub lists jobs", () => {
   });
 
   test("takes all else for jobs that did not run, also what nobody knows or is not completed", async () => {
-    const conclusions = ["neutral", "cancelled", "skipped", "action_required", "stale", "invented", "constructor", null];
+    const conclusions = [
+      "neutral",
+      "cancelled",
+      "skipped",
+      "action_required",
+      "stale",
+      "invented",
+      "constructor",
+      null,
+    ];
     const jobs = conclusions.map((conclusion, i) => job(`job ${i}`, conclusion));
     const running = [job("a", "failure", { status: "in_progress" }), job("b", "success", { status: "queued" })];
     assert.deepEqual(await outcomesOf({ jobs: [...jobs, ...running, job("c", "failure", { status: "completed" })] }), [
