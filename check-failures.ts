@@ -1,15 +1,16 @@
 /**
- * check-failures 2.0.0: tells the owners of a CI job when it fails consistently. It runs as the last job of a pipeline:
+ * check-failures 3.0.0: alerts the owners of a CI job that fails consistently. It runs as the last job of a pipeline:
  *
- *   npm install --no-save --ignore-scripts tsx @aws-sdk/client-s3 valibot
- *   npx tsx check-failures.ts
+ *   node check-failures.mjs        the bundle, made by `npm run bundle`: nothing to install
+ *   npx tsx check-failures.ts      this file, beside its two packages: @aws-sdk/client-s3@3.1173.0 valibot@1.5.0
  *
  * One JSON document, in S3 or in a file, keeps how each job did in the last pipelines. A job that failed three times in
- * a row, or five times in its last ten executions, is told of once, and once more when the trouble is over.
+ * a row, or five times in its last ten executions, is reported once, and once more when it has recovered.
  * `--help` lists the variables that set this up. MIT licensed: copy it.
  *
- * The rooms, in this order: document, story, statistics, messages, routing, delivery, store, jobs, Slack, requests,
- * settings, table, command line. What a room needs comes after it, so read on.
+ * The file has two halves. The first only computes: it has no token, no time, no connection and no file. The second
+ * touches the world, and is all that you have to read before you give it a token: from "What touches the world" on.
+ * In each half, callers come before callees.
  *
  * Audit map. What leaves this process, to whom, by which function, with which secret:
  *
@@ -17,15 +18,24 @@
  *   questions for jobs     GitLab        gitLabJobs      GITLAB_TOKEN or CI_JOB_TOKEN
  *   messages               Slack         slackSender     SLACK_API_TOKEN
  *                          a webhook     webhookSender   SLACK_WEBHOOK_URL, which is the secret
+ *                          a command     commandSender   none: secrets and AWS's variables are taken out
  *   table, JSON, errors    stdout/-err   printerFor      none: it masks the value of each secret
  *
- * GitLab, Slack and webhooks are asked by `request`, whose `exchange` opens the connection, sends the headers that it is
- * given, and follows no redirect. Where HTTPS_PROXY or HTTP_PROXY is set, all of it goes through that proxy
- * (`agentsFor`), which is given the password in its own URL. On disk, `fileStore` writes the document where
- * JOB_EXECUTIONS_URL is a path, and `readTextFile` reads that, PIPELINE_JOBS_FILE, JOB_OWNERS_FILE and
- * OWNER_CHANNELS_FILE. The AWS SDK reads AWS's own files, and may ask AWS for credentials. Nothing else is read, written
- * or sent. Each function is given the variables in its type and no others; `parseSettings` hands them out.
+ * Variables decide where tokens go: whoever can set CI_API_V4_URL, SLACK_API_URL or AWS_ENDPOINT_URL_S3 gets the token
+ * that is for it, over plain http as well where the address says so. GitLab, Slack and webhooks are asked by `request`,
+ * whose `exchange` opens the connection, sends the headers that it is given, and follows no redirect. Where HTTPS_PROXY
+ * or HTTP_PROXY is set, all goes through that proxy (`agentsFor`), which is given the password in its own address.
+ *
+ * On disk, `fileStore` writes the document where JOB_EXECUTIONS_URL is a path, and `readTextFile` reads that,
+ * PIPELINE_JOBS_FILE, JOB_OWNERS_FILE and OWNER_CHANNELS_FILE. `isMain` looks at the path that was started. The AWS SDK
+ * reads AWS's own files, and may ask AWS for credentials. `commandSender` starts ALERT_COMMAND, and nothing else is
+ * started. The command line sees the whole environment; every other function gets the variables in its type, which
+ * `parseSettings` hands out. DEBUG prints stack traces.
+ *
+ * Whoever can write the document can make the bot speak, but only by these templates: the document holds names, numbers
+ * and http(s) addresses, and `writeMessage` takes none of them for markup. Channels are those of today's owners' files.
  */
+import { spawn } from "node:child_process";
 import { createHash, randomUUID } from "node:crypto";
 import { setMaxListeners } from "node:events";
 import { existsSync, realpathSync } from "node:fs";
@@ -33,13 +43,15 @@ import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import http from "node:http";
 import https from "node:https";
 import { dirname } from "node:path";
+import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { GetObjectCommand, PutObjectCommand, S3Client, type S3ServiceException } from "@aws-sdk/client-s3";
 import * as v from "valibot";
 
-const VERSION = "2.0.0";
-const HOUR_MS = 3_600_000;
+const VERSION = "3.0.0";
+const MINUTE_MS = 60_000;
+const HOUR_MS = 60 * MINUTE_MS;
 const DAY_MS = 24 * HOUR_MS;
 
 // --- Document: what is stored between two pipelines, in the format of DataDog's job_executions.v2.json.
@@ -49,18 +61,27 @@ const PlainObject = v.custom<Record<string, unknown>>(isPlainObject, "Expected a
 const Count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const Timestamp = v.pipe(
   v.string(),
-  v.check((text) => Number.isFinite(Date.parse(text)), "Expected a time, e.g. 2026-11-23T10:00:00Z"),
+  v.check(
+    (text) => /^\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:?\d\d)$/.test(text) && Number.isFinite(Date.parse(text)),
+    "Expected a time, e.g. 2026-11-23T10:00:00Z",
+  ),
 );
+// An address or a note that does not fit is left out: a message does as well without.
+const Address = v.fallback(v.nullish(v.pipe(v.string(), v.regex(/^https?:\/\/[^\s/]/i))), undefined);
+const Note = v.fallback(v.nullish(v.string()), undefined);
 
 /** How a job did in one pipeline: `id` is that of a failed job, `commit` is missing where it did not really run. */
-const Execution = v.object({
+const Execution = v.looseObject({
   id: v.nullable(v.pipe(v.number(), v.safeInteger())),
   failing: v.boolean(),
   commit: v.optional(v.nullable(v.string())),
 });
 export type Execution = v.InferOutput<typeof Execution>;
 
-/** The commit with which a job last turned, from passing to failing or back, and the one before it. */
+/**
+ * The commit with which a job last turned, from passing to failing or back. `from` is the commit of the execution
+ * before, where that is known; `title` and `author` stand only where no other commit came between the two.
+ */
 const Turn = v.looseObject({
   commit: v.string(),
   title: v.optional(v.string()),
@@ -69,7 +90,9 @@ const Turn = v.looseObject({
 });
 export type Turn = v.InferOutput<typeof Turn>;
 
+/** An alert that is open: since which pipeline, and since when. */
 const Alert = v.looseObject({ kind: v.picklist(["consecutive", "cumulative"]), pipeline_id: Count, at: Timestamp });
+export type Alert = v.InferOutput<typeof Alert>;
 
 const TrackedJob = v.pipe(
   v.looseObject({
@@ -79,20 +102,83 @@ const TrackedJob = v.pipe(
     last_run: v.optional(Timestamp),
     turned: v.optional(Turn),
     alert: v.optional(Alert),
+    executions_since_alert: v.optional(Count),
   }),
   v.check((job) => (job.jobs_info ?? job.cumulative_failures) !== undefined, "Expected an array jobs_info"),
   v.transform(({ cumulative_failures, jobs_info = cumulative_failures ?? [], ...job }) => ({ ...job, jobs_info })),
 );
-/** The history of a job: its window, oldest execution first, and its alert while that is open. */
+/**
+ * The history of a job: its window, oldest execution first, and its alert while that is open.
+ * `executions_since_alert` counts from the end of its last alert, until that is a whole window ago.
+ */
 export type TrackedJob = v.InferOutput<typeof TrackedJob>;
 
-/** A message that a run has recorded and not yet seen delivered. `channel` is null for the broadcast channel. */
-const PendingAlert = v.pipe(
-  PlainObject,
-  v.transform(({ claimed_at, ...alert }) => (claimed_at ? { id: "", due: claimed_at, ...alert } : alert)), // version 1
-  v.looseObject({ id: v.string(), channel: v.nullable(v.string()), text: v.string(), due: Timestamp }),
-);
+const Project = v.looseObject({
+  name: v.optional(v.string()),
+  url: Address,
+  ci: v.optional(v.picklist(["gitlab", "github"])),
+});
+/** What the environment says of a project. Without `ci`, no addresses of its pages are known. */
+export type Project = v.InferOutput<typeof Project>;
+
+const Kind = v.picklist(["consecutive", "cumulative", "recovered", "gone"]);
+export type Kind = v.InferOutput<typeof Kind>;
+
+/**
+ * What is to be reported of a job. `job_id` and `url` are those of the job that its name links to. `times` is how often
+ * it failed (recovered: passed) in a row, or, where it fails often, within so many `executions`; `ids` are those
+ * failures. `since` is when its alert opened; where the job is gone, when it ran last.
+ */
+const News = v.looseObject({
+  kind: Kind,
+  job: v.string(),
+  job_id: v.optional(Count),
+  url: Address,
+  stage: Note,
+  reason: Note,
+  times: Count,
+  executions: Count,
+  ids: v.array(Count),
+  turned: v.optional(Turn),
+  since: Timestamp,
+});
+export type News = v.InferOutput<typeof News>;
+
+/** What the run says that creates the document: its name, and the thresholds. */
+const Hello = v.looseObject({ document: v.string(), in_a_row: Count, often: Count, window: Count });
+
+/**
+ * What a channel is to be told, as data, and of which pipeline: it becomes text where it is sent. A `channel` of null is
+ * the broadcast channel of the run that sends it.
+ */
+const Told = v.looseObject({
+  channel: v.nullable(v.string()),
+  pipeline: v.looseObject({
+    id: Count,
+    commit: v.string(),
+    branch: v.optional(v.string()),
+    url: Address,
+    at: Timestamp,
+    project: Project,
+  }),
+  news: v.array(News),
+  hello: v.optional(Hello),
+});
+export type Told = v.InferOutput<typeof Told>;
+
+/** What a run recorded and has not seen delivered. `due` is when a run may send it; whoever takes it gives a new `id`. */
+const PendingAlert = v.looseObject({ id: v.string(), due: Timestamp, ...Told.entries });
 export type PendingAlert = v.InferOutput<typeof PendingAlert>;
+
+/** Of jobs that are not tracked: the commit with which each passed last, and when. */
+export type Passes = Map<string, { commit: string; at: string }>;
+
+const StoredPasses = v.pipe(
+  v.array(v.looseObject({ commit: v.string(), at: Timestamp, jobs: v.array(v.string()) })),
+  v.transform((entries): Passes => {
+    return new Map(entries.flatMap(({ commit, at, jobs }) => jobs.map((name) => [name, { commit, at }])));
+  }),
+);
 
 const JobExecutions = v.pipe(
   PlainObject,
@@ -100,7 +186,9 @@ const JobExecutions = v.pipe(
     pipeline_id: v.optional(Count, 0),
     commit: v.optional(v.string()),
     counted_at: v.optional(Timestamp),
+    project: v.optional(Project),
     jobs: mapOf(TrackedJob),
+    passed: v.optional(StoredPasses, []),
     pending_alerts: v.optional(v.array(PendingAlert), []),
   }),
 );
@@ -111,10 +199,10 @@ function isPlainObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** An object as a Map, as valibot's own would drop jobs that are named `constructor` or `__proto__`. */
-function mapOf<T extends v.GenericSchema>(value: T) {
+/** The schema of an object as a Map, as valibot's own would drop jobs that are named `constructor` or `__proto__`. */
+function mapOf<T extends v.GenericSchema>(values: T) {
   const toEntries = v.transform((object: Record<string, unknown>) => new Map(Object.entries(object)));
-  return v.pipe(PlainObject, toEntries, v.map(v.string(), value));
+  return v.pipe(PlainObject, toEntries, v.map(v.string(), values));
 }
 
 // --- Story: what a run does, step by step, and the one function that changes the document.
@@ -122,25 +210,27 @@ function mapOf<T extends v.GenericSchema>(value: T) {
 const MAX_UPLOADS = 20; // of a document that other runs store at the same time
 const BEGAN_ANEW_MS = 7 * DAY_MS;
 
-/** What is counted, by which limits, and who is told. No token can be in it. */
-export type Task = { pipeline: Pipeline; limits: Limits; owners: Owners; dryRun?: boolean };
+/** What is counted, when, by which limits, and who is told. No token can be in it. */
+export type Task = { pipeline: Pipeline; limits: Limits; owners: Owners; now: Date; dryRun?: boolean };
 
-/** What a run talks to. `now` is the time of the whole run; `signal` ends what it waits for when that takes too long. */
-export type Edges = {
+/** What a run talks to. `signal` ends what it waits for when that takes too long. */
+export type World = {
   store: Store;
   jobs: Jobs;
   sender: Sender;
   pause: (ms: number) => Promise<unknown>;
-  now: Date;
   signal: AbortSignal;
 };
 
-type Outcome = "counted" | "already-counted" | "out-of-order";
+export type Outcome = "counted" | "revised" | "already-counted" | "out-of-order";
 
 /** What a run did: the document as it was read (`before`) and stored, what it told whom, and what went wrong. */
-export type Run = Update & {
+export type Run = {
   outcome: Outcome;
   before: JobExecutions;
+  document: JobExecutions;
+  listing: Listing | undefined;
+  reached: Reached;
   messages: Delivery[];
   warnings: string[];
   errors: string[];
@@ -148,36 +238,54 @@ export type Run = Update & {
 
 /**
  * Counts a pipeline, stores the document and sends the alerts. The upload that counts also records the messages, and a
- * second one clears those that were delivered, so that a run may die anywhere. Throws where the document can't be read
- * or stored, or the jobs can't be listed: then nothing was counted. What fails after that is in the `errors` of the run.
+ * second one takes out those that were delivered, so that a run may die anywhere. Throws where the document can't be
+ * read or stored, or the jobs can't be listed: then nothing was counted. What fails later is in the `errors` of the run.
  */
-export async function checkConsistentFailures(task: Task, edges: Edges): Promise<Run> {
-  const { pipeline, dryRun } = task;
-  edges.jobs("failed").catch(() => {}); // the CI answers while the store does; who needs the answer sees the error
-  const store = dryRun ? { ...edges.store, write: async () => true } : edges.store;
+export async function checkConsistentFailures(task: Task, world: World): Promise<Run> {
+  const listing = world.jobs(); // the CI answers while the store does
+  listing.catch(() => {}); // whoever awaits it sees the error
+  const store = task.dryRun ? { ...world.store, write: async () => true } : world.store;
 
-  const run = await changeDocument({ ...edges, store }, async (stored) => {
+  const counting = async (stored: JobExecutions | undefined) => {
     const before = stored ?? createInitialJobExecutions();
-    const outcome = orderOf(pipeline, before, edges.now);
+    const order = orderOf(task, before);
     const update =
-      outcome === "counted"
-        ? updateStatistics(before, await jobsFor(before, edges.jobs), { ...task, now: edges.now })
-        : { document: before, reached: noneReached(), news: [] };
-    const { routes, warnings } = routeNews(update.news, task.owners, edges.sender.broadcast);
-    const texts = routes.map((route) => ({ channel: route.channel, text: writeMessage(route, pipeline, edges.now) }));
-    if (!stored) texts.unshift({ channel: null, text: writeHello(task, edges.store.source) });
-    return { outcome, before, ...update, ...recordMessages(update.document, texts, edges), warnings };
-  });
-  if (dryRun)
-    return { ...run, messages: run.messages.map((message) => ({ ...message, delivered: false })), errors: [] };
+      order === "counted" ? updateStatistics(before, await listing, task) : await revise(order, before, listing, task);
+    const { routes, warnings } = routeNews(update.news, task.owners, world.sender.broadcast);
+    const told: Told[] = routes.map((route) => ({ ...route, pipeline: describePipeline(task) }));
+    if (!stored) told.unshift(sayHello(task, store.source));
+    const recorded = recordMessages(update.document, told, task, world.sender);
+    const isChanged = order === "counted" || update.outcome === "revised" || recorded.isChanged;
+    const allWarnings = [...update.warnings, ...warnings, ...recorded.warnings];
+    return { ...update, ...recorded, before, isChanged, warnings: allWarnings };
+  };
+  const run = await changeDocument({ ...world, store }, counting, isStoredBy);
 
-  const messages = await sendNotification(run.messages, edges);
-  const errors = [...describeFailures(messages, edges.sender), ...(await settleMessages(messages, edges))];
-  return { ...run, messages, errors };
+  const open = [...run.document.jobs.values()].filter((job) => job.alert).length;
+  const messages = run.messages.map((message) => ({
+    ...message,
+    mentions: mentionsIn(message, task.owners, world.sender.broadcast),
+    open,
+  }));
+  if (task.dryRun)
+    return { ...run, messages: messages.map((message) => ({ ...message, delivered: false })), errors: [] };
+  const deliveries = await sendNotification(messages, world, task.now);
+  const errors = [...describeFailures(deliveries, world.sender), ...(await settleMessages(deliveries, world))];
+  return { ...run, messages: deliveries, errors };
 }
 
-/** Whether a pipeline comes after the stored one. Throws where the ids must have begun anew, as all would be too late. */
-function orderOf({ CI_PIPELINE_ID: id }: Pipeline, { pipeline_id, counted_at }: JobExecutions, now: Date): Outcome {
+/**
+ * Whether a pipeline comes after the stored one. Throws where the document is another project's, and where the ids must
+ * have begun anew, as then every pipeline would seem to come too late.
+ */
+function orderOf({ pipeline, now }: Task, { pipeline_id, counted_at, project }: JobExecutions) {
+  const { CI_PIPELINE_ID: id, CI_PROJECT_PATH: name } = pipeline;
+  if (name && project?.name && name !== project.name) {
+    throw failure(
+      `Cannot count a pipeline of ${name}: the document is that of ${project.name}`,
+      'give each project a JOB_EXECUTIONS_URL of its own; if it was renamed, take the key "project" out of the document',
+    );
+  }
   if (id > pipeline_id) return "counted";
   if (id === pipeline_id) return "already-counted";
   if (counted_at && now.getTime() - Date.parse(counted_at) > BEGAN_ANEW_MS) {
@@ -189,40 +297,52 @@ function orderOf({ CI_PIPELINE_ID: id }: Pipeline, { pipeline_id, counted_at }: 
   return "out-of-order";
 }
 
-/** The jobs that count: those that passed are asked for only where a tracked job is not among the failed. */
-async function jobsFor(document: JobExecutions, jobs: Jobs): Promise<PipelineJob[]> {
-  const failed = await jobs("failed");
-  const names = new Set(failed.map((job) => job.name));
-  if ([...document.jobs.keys()].every((name) => names.has(name))) return failed;
-  return [...failed, ...(await jobs("passed"))];
+/** What becomes of a pipeline that is not counted: where it has been counted before, a re-run of it may have passed. */
+async function revise(order: Outcome, before: JobExecutions, listing: Promise<Listing>, task: Task): Promise<Update> {
+  const unchanged = { outcome: order, document: before, listing: undefined, reached: noneReached(), news: [] };
+  if (order === "out-of-order") return { ...unchanged, warnings: [] };
+  try {
+    return reviseStatistics(before, await listing, task);
+  } catch (error) {
+    return { ...unchanged, warnings: [`Whether a re-run passed is not known: ${(error as Error).message}`] };
+  }
 }
 
-type Change = { document: JobExecutions | undefined; messages: PendingAlert[] };
-
 /**
- * Reads the document, changes and stores it, and does it again where another run stored it first. `change` is given
- * undefined where there is no document, and returns the same one where there is nothing to store.
+ * Reads the document, changes and stores it, and does it again where another run stored it first. An upload whose answer
+ * got lost is repeated by the SDK, and then refused as a conflict: `isOwn` tells from what is stored that it was this
+ * run's.
  */
-async function changeDocument<T extends Change>(
-  { store, pause, signal }: Pick<Edges, "store" | "pause" | "signal">,
+async function changeDocument<T extends { document: JobExecutions; isChanged: boolean }>(
+  { store, pause, signal }: Pick<World, "store" | "pause" | "signal">,
   change: (stored: JobExecutions | undefined) => Promise<T>,
+  isOwn: (stored: JobExecutions, last: T) => boolean = () => false,
 ): Promise<T> {
   let last: T | undefined;
   for (let attempt = 1; attempt <= MAX_UPLOADS; attempt++) {
     const stored = await retrieveJobExecutions(store, signal);
-    // An upload whose answer got lost is repeated by the SDK, and then refused: the messages show whose it was.
-    const isStored = stored?.document.pending_alerts.some(({ id }) => last?.messages.some((own) => own.id === id));
-    if (last && isStored) return last;
+    if (last && stored && isOwn(stored.document, last)) return last;
     last = await change(stored?.document);
-    if (!last.document || last.document === stored?.document) return last;
+    if (!last.isChanged) return last;
     if (await uploadJobExecutions(last.document, stored?.version, { store, signal })) return last;
     await pause(Math.random() * Math.min(100 * 2 ** attempt, 2_000));
   }
   throw failure(
-    `Cannot upload job executions to ${store.source}: it was refused ${MAX_UPLOADS} times, as if others always stored first`,
+    `${CANNOT_UPLOAD} ${store.source}: it was refused ${MAX_UPLOADS} times, as if others always stored first`,
     "retry this job if other pipelines end at the same time; if none do, the store refuses its own version: " +
       "set S3_CONDITIONAL_WRITES=off",
   );
+}
+
+/** Whether the stored document shows what this run meant to store: its messages, or, without any, its time. */
+function isStoredBy(
+  stored: JobExecutions,
+  run: { outcome: Outcome; document: JobExecutions; messages: PendingAlert[] },
+) {
+  const own = new Set(run.messages.map(({ id }) => id));
+  if (own.size > 0) return stored.pending_alerts.some(({ id }) => own.has(id));
+  const { pipeline_id, counted_at } = run.document;
+  return run.outcome === "counted" && stored.pipeline_id === pipeline_id && stored.counted_at === counted_at;
 }
 
 /** Reads the stored document; undefined where there is none. Throws where it can't be read or is not valid. */
@@ -235,7 +355,7 @@ export async function retrieveJobExecutions(store: Store, signal: AbortSignal) {
 
 /** The document before the first pipeline. */
 export function createInitialJobExecutions(): JobExecutions {
-  return { pipeline_id: 0, jobs: new Map(), pending_alerts: [] };
+  return { pipeline_id: 0, jobs: new Map(), passed: new Map(), pending_alerts: [] };
 }
 
 /**
@@ -243,74 +363,134 @@ export function createInitialJobExecutions(): JobExecutions {
  * Throws where it can't be written.
  */
 export function uploadJobExecutions(
-  { pipeline_id, commit, counted_at, jobs, pending_alerts, ...unknown }: JobExecutions,
+  { pipeline_id, commit, counted_at, project, jobs, passed, pending_alerts, ...unknown }: JobExecutions,
   version: string | undefined,
   { store, signal }: { store: Store; signal: AbortSignal },
 ): Promise<boolean> {
+  const byCommit = groupBy([...passed], ([, { commit }]) => commit).map((group) => {
+    const times = group.map(([, { at }]) => at).sort();
+    return { commit: group[0][1].commit, at: times.at(-1), jobs: group.map(([name]) => name) };
+  });
   const document = {
     pipeline_id,
     commit,
     counted_at,
+    project,
     ...unknown,
     jobs: Object.fromEntries(jobs),
+    passed: byCommit.length > 0 ? byCommit : undefined,
     pending_alerts: pending_alerts.length > 0 ? pending_alerts : undefined,
   };
   return store.write(Buffer.from(JSON.stringify(document)), version, signal);
 }
 
-// --- Statistics: pure; how each job did, and what that means for its alert. A threshold is reached when equalled.
+// === What only computes: no token, no time, no connection, no file, and nothing of the process.
 
-type Kind = "consecutive" | "cumulative" | "recovered" | "gone";
+// --- Statistics: how each job did, what that reaches, and how its alert opens, changes and closes.
+
+const MAX_TITLE = 150; // of a commit's title, and of its author
+const NO_COMMIT = /^0*$/; // what GitLab gives for the commit before the first push of a branch
 
 /** The jobs that reached a threshold, each with the ids of all failing executions in its window, and the others. */
-type Reached = {
+export type Reached = {
   consecutive: Map<string, number[]>;
   cumulative: Map<string, number[]>;
   recovered: string[];
   gone: string[];
 };
 
-/** What is to be told of a job: its history after this pipeline, since when its alert is open, how it did last. */
-export type News = { kind: Kind; name: string; job: TrackedJob; openedAt: string; latest?: PipelineJob | undefined };
+/** What a pipeline makes of the document. */
+export type Update = {
+  outcome: Outcome;
+  document: JobExecutions;
+  listing: Listing | undefined;
+  reached: Reached;
+  news: News[];
+  warnings: string[];
+};
 
-type Update = { document: JobExecutions; reached: Reached; news: News[] };
-
-type Facts = { pipeline: Pipeline; limits: Limits; now: Date };
+type Counting = Pick<Task, "pipeline" | "limits" | "now">;
 
 /**
- * Adds the outcome of a pipeline, given as one entry a job name, to the histories. Returns a new document, without the
- * jobs that say no more than absent ones, what reached a threshold, and what of that is news: one when the alert of a
- * job opens, one when it goes from failing often to broken, one when a broken job recovered, one when it is gone.
+ * Adds the outcome of a pipeline, given as one entry a job name, to the histories. Returns a new document, what reached
+ * a threshold, and what of that is news. A job that is not tracked has nothing but the commit with which it passed last.
  */
-export function updateStatistics(before: JobExecutions, ran: PipelineJob[], facts: Facts): Update {
-  const { pipeline, limits, now } = facts;
+export function updateStatistics(before: JobExecutions, listing: Listing, counting: Counting): Update {
+  const { pipeline, limits, now } = counting;
+  const latest = new Map(listing.jobs.map((job) => [job.name, job]));
+  const isExpired = expiryOf(before, counting);
   const reached = noneReached();
   const news: News[] = [];
+  const warnings = [...listing.warnings];
   const jobs = new Map<string, TrackedJob>();
-  const latest = new Map(ran.map((job) => [job.name, job]));
+  const passed: Passes = new Map();
 
-  for (const name of new Set([...before.jobs.keys(), ...latest.keys()])) {
-    if (matchesAny(limits.IGNORE_JOBS, name)) continue;
+  for (const name of new Set([...before.jobs.keys(), ...before.passed.keys(), ...latest.keys()])) {
     const tracked = before.jobs.get(name);
-    const execution = toExecution(latest.get(name), facts);
-    if (!tracked && !execution?.failing) continue; // only a failure makes a job tracked
-    const counted = addExecution(tracked ?? NEW_JOB, execution, { ...facts, before });
-    const isExpired = now.getTime() - Date.parse(counted.last_run) > limits.EXPIRE_AFTER_DAYS * DAY_MS;
-    const kinds = execution ? kindsReached(counted, limits) : [];
-    const { job, told } = changeAlert(counted, kinds, { isExpired, pipeline, now });
-
-    for (const kind of kinds) {
-      if (kind === "recovered") reached.recovered.push(name);
-      else reached[kind].set(name, idsOf(failuresIn(counted)));
+    if (matchesAny(limits.IGNORE_JOBS, name)) {
+      if (tracked?.alert) warnings.push(`IGNORE_JOBS matches ${name}, whose alert was open: it is dropped`);
+      continue;
     }
-    if (told === "gone") reached.gone.push(name);
-    const openedAt = counted.alert?.at ?? now.toISOString();
-    if (told) news.push({ kind: told, name, job, openedAt, latest: latest.get(name) });
-    const isClean = job.jobs_info.length >= limits.CUMULATIVE_LENGTH && failuresIn(job).length === 0;
-    if (!isExpired && (job.alert || !isClean)) jobs.set(name, job);
+    const execution = toExecution(latest.get(name), counting);
+    if (!tracked && !execution?.failing) {
+      const pass = execution?.commit ? { commit: execution.commit, at: now.toISOString() } : before.passed.get(name);
+      if (pass && !isExpired(pass.at)) passed.set(name, pass);
+      continue;
+    }
+    const counted = addExecution(name, tracked ?? NEW_JOB, execution, before, counting);
+    const change = isExpired(counted.last_run)
+      ? "gone"
+      : execution && changeOf(counted, thresholdsOf(name, limits), limits);
+    if (execution?.failing) noteReached(reached, name, counted, limits);
+    if (change === "recovered" || (change === "gone" && counted.alert)) reached[change].push(name);
+    if (change && isNews(change, counted.alert)) news.push(newsOf(change, name, counted, latest.get(name), now));
+
+    const job = changeAlert(counted, change, counting);
+    const lastCommit = job.jobs_info.findLast((execution) => execution.commit)?.commit;
+    if (change === "gone") continue;
+    if (job.alert || !isClean(job, limits)) jobs.set(name, job);
+    else if (lastCommit) passed.set(name, { commit: lastCommit, at: counted.last_run });
   }
   const { CI_PIPELINE_ID: pipeline_id, CI_COMMIT_SHA: commit } = pipeline;
-  return { document: { ...before, pipeline_id, commit, counted_at: now.toISOString(), jobs }, reached, news };
+  const known = { ...before.project, ...projectOf(pipeline) };
+  const project = Object.keys(known).length > 0 ? known : undefined;
+  const document = { ...before, pipeline_id, commit, counted_at: now.toISOString(), project, jobs, passed };
+  return { outcome: "counted", document, listing, reached, news, warnings };
+}
+
+/** Whether something was last seen too long ago, by the time of the last pipeline: a pause without any expires nothing. */
+function expiryOf({ counted_at }: JobExecutions, { limits, now }: Counting) {
+  const lastMs = Math.min(counted_at ? Date.parse(counted_at) : Number.POSITIVE_INFINITY, now.getTime());
+  return (at: string) => lastMs - Date.parse(at) > limits.EXPIRE_AFTER_DAYS * DAY_MS;
+}
+
+/** What says no more of a job than that it passed. */
+function isClean(job: TrackedJob, { CUMULATIVE_LENGTH }: Limits) {
+  return job.jobs_info.length >= CUMULATIVE_LENGTH && failuresIn(job.jobs_info).length === 0;
+}
+
+/**
+ * Of a pipeline that is counted already, a job that failed in it and has passed since is taken for one that passed. What
+ * it had turned is unknown again; its alert stays as it is. Returns the outcome `already-counted` where there is none.
+ */
+export function reviseStatistics(
+  before: JobExecutions,
+  listing: Listing,
+  { pipeline }: Pick<Task, "pipeline">,
+): Update {
+  const jobs = new Map(before.jobs);
+  for (const { name, outcome } of listing.jobs) {
+    const job = before.jobs.get(name);
+    const last = job?.jobs_info.at(-1);
+    const isOfPipeline = job?.last_run === before.counted_at && last?.commit === pipeline.CI_COMMIT_SHA;
+    if (!job || !last?.failing || !isOfPipeline || outcome !== "passed") continue;
+    const jobs_info = [...job.jobs_info.slice(0, -1), { ...last, id: null, failing: false }];
+    jobs.set(name, { ...job, consecutive_failures: 0, jobs_info, turned: undefined });
+  }
+  const isRevised = [...jobs].some(([name, job]) => job !== before.jobs.get(name));
+  const outcome = isRevised ? "revised" : "already-counted";
+  const document = isRevised ? { ...before, jobs } : before;
+  return { outcome, document, listing, reached: noneReached(), news: [], warnings: listing.warnings };
 }
 
 function noneReached(): Reached {
@@ -319,21 +499,8 @@ function noneReached(): Reached {
 
 const NEW_JOB: TrackedJob = { consecutive_failures: 0, jobs_info: [] };
 
-function failuresIn(job: TrackedJob) {
-  return job.jobs_info.filter((execution) => execution.failing);
-}
-
-function idsOf(executions: Execution[]) {
-  return executions.flatMap(({ id }) => id ?? []);
-}
-
-/** The last executions of the window that all failed, or all passed. */
-function lastThat(job: TrackedJob, failing: boolean) {
-  return job.jobs_info.slice(job.jobs_info.findLastIndex((execution) => execution.failing !== failing) + 1);
-}
-
 /** What this pipeline adds to the window of a job; undefined where it did not run and keeps its history. */
-function toExecution(latest: PipelineJob | undefined, { pipeline, limits }: Facts): Execution | undefined {
+function toExecution(latest: PipelineJob | undefined, { pipeline, limits }: Counting): Execution | undefined {
   const commit = pipeline.CI_COMMIT_SHA;
   if (latest?.outcome === "passed") return { id: null, failing: false, commit };
   if (latest?.outcome === "failed") {
@@ -344,283 +511,197 @@ function toExecution(latest: PipelineJob | undefined, { pipeline, limits }: Fact
 }
 
 function addExecution(
+  name: string,
   job: TrackedJob,
   execution: Execution | undefined,
-  { pipeline, limits, now, before }: Facts & { before: JobExecutions },
+  before: JobExecutions,
+  { pipeline, limits, now }: Counting,
 ) {
-  const window = execution ? [...job.jobs_info, execution] : job.jobs_info;
-  const counted = {
+  const { last_run = now.toISOString() } = job; // the original has none: its time to expire begins now
+  if (!execution) return { ...job, jobs_info: job.jobs_info.slice(-limits.CUMULATIVE_LENGTH), last_run };
+  const since = job.executions_since_alert === undefined ? undefined : job.executions_since_alert + 1;
+  const lastPass = before.passed.get(name)?.commit;
+  const last =
+    job.jobs_info.findLast((earlier) => earlier.commit) ?? (lastPass && { failing: false, commit: lastPass });
+  return {
     ...job,
-    jobs_info: window.length > limits.CUMULATIVE_LENGTH ? window.slice(-limits.CUMULATIVE_LENGTH) : window,
-    // A job from a document of the original has no last_run yet: its time to expire begins now.
-    last_run: execution?.commit || !job.last_run ? now.toISOString() : job.last_run,
+    consecutive_failures: execution.failing ? job.consecutive_failures + 1 : 0,
+    jobs_info: [...job.jobs_info, execution].slice(-limits.CUMULATIVE_LENGTH),
+    last_run: execution.commit ? now.toISOString() : last_run,
+    turned: turnOf(execution, last || undefined, before, pipeline) ?? job.turned,
+    executions_since_alert: since !== undefined && since < limits.CUMULATIVE_LENGTH ? since : undefined,
   };
-  if (!execution) return counted;
-  const consecutive_failures = execution.failing ? job.consecutive_failures + 1 : 0;
-  const hasTurned = execution.failing
-    ? consecutive_failures === 1
-    : execution.commit && !lastThat(job, false).some(({ commit }) => commit);
-  if (!hasTurned) return { ...counted, consecutive_failures };
-  const turned = {
-    commit: pipeline.CI_COMMIT_SHA,
-    title: titleOf(pipeline),
-    author: pipeline.CI_COMMIT_AUTHOR,
-    from: job.jobs_info.at(-1)?.commit ?? before.commit,
-  };
-  return { ...counted, consecutive_failures, turned };
+}
+
+/** The turn that an execution makes against the last one that had a commit; undefined where it makes none. */
+function turnOf(
+  execution: Execution,
+  last: Pick<Execution, "failing" | "commit"> | undefined,
+  before: JobExecutions,
+  pipeline: Pipeline,
+): Turn | undefined {
+  if (!execution.commit || last?.failing === execution.failing) return undefined;
+  const { CI_COMMIT_SHA: commit, CI_COMMIT_AUTHOR: author, CI_COMMIT_BEFORE_SHA: pushedOn = "" } = pipeline;
+  const from = last?.commit ?? undefined;
+  // Else more commits than this one may be at fault: of other pipelines, of pushes without any, or of none at all.
+  const isDirect = from !== undefined && from === before.commit && from !== commit;
+  const isOnlyPush = NO_COMMIT.test(pushedOn) || pushedOn === from;
+  return isDirect && isOnlyPush ? { commit, title: titleOf(pipeline), author, from } : { commit, from };
 }
 
 /** The first line of a commit's message that says something: of a merge, that is what its description begins with. */
 function titleOf({ CI_COMMIT_TITLE = "", CI_COMMIT_DESCRIPTION = "" }: Pipeline): string | undefined {
   const lines = `${CI_COMMIT_TITLE}\n${CI_COMMIT_DESCRIPTION}`.split(/[\r\n]+/).map((line) => line.trim());
-  const said = lines.filter((line) => line !== "");
-  const title = said.find((line) => !line.startsWith("Merge ")) ?? said[0];
+  const [first, ...others] = lines.filter((line) => line !== "");
+  const isMerge = (line: string) => /^Merge (branch|pull request|remote-tracking|tag|commit) /.test(line);
+  const title = first && isMerge(first) ? (others.find((line) => !isMerge(line)) ?? first) : first;
   return title && cut(title, MAX_TITLE);
 }
 
-/** What the last execution of a job reached, the gravest first. */
-function kindsReached(job: TrackedJob, limits: Limits): Exclude<Kind, "gone">[] {
-  const last = job.jobs_info.slice(-limits.RECOVERY_THRESHOLD);
-  const hasPassed = last.length === limits.RECOVERY_THRESHOLD && last.every((execution) => !execution.failing);
-  if (job.alert && hasPassed && last.some((execution) => execution.commit)) return ["recovered"];
-  if (!job.jobs_info.at(-1)?.failing) return [];
-  const kinds: Exclude<Kind, "gone">[] = [];
-  if (job.consecutive_failures === limits.CONSECUTIVE_THRESHOLD) kinds.push("consecutive");
-  if (failuresIn(job).length === limits.CUMULATIVE_THRESHOLD) kinds.push("cumulative");
-  return kinds;
+/** The thresholds of a job: in a row, and in its window. The last of JOB_THRESHOLDS that matches counts. */
+export type Thresholds = { inARow: number; often: number };
+
+export function thresholdsOf(name: string, limits: Limits): Thresholds {
+  const { CONSECUTIVE_THRESHOLD: inARow, CUMULATIVE_THRESHOLD: often } = limits;
+  const own = limits.JOB_THRESHOLDS.findLast(({ pattern }) => pattern.test(name));
+  return own ? { inARow: own.inARow, often: own.often ?? Math.max(own.inARow, often) } : { inARow, often };
 }
 
-/** Opens, escalates or closes the alert of a job, and says what of that is told. One alert for one trouble. */
-function changeAlert(
-  job: TrackedJob,
-  [gravest]: Kind[],
-  { isExpired, pipeline, now }: { isExpired: boolean; pipeline: Pipeline; now: Date },
-): { job: TrackedJob; told?: Kind | undefined } {
-  const { alert } = job;
-  if (gravest === "recovered") {
-    // A job that only failed often and is quiet for a while is no news.
-    return { job: { ...job, alert: undefined }, told: alert?.kind === "consecutive" ? "recovered" : undefined };
-  }
-  if (alert && isExpired) return { job: { ...job, alert: undefined }, told: "gone" };
-  const isEscalation = gravest === "consecutive" && alert?.kind === "cumulative";
-  if ((gravest === "consecutive" || gravest === "cumulative") && (!alert || isEscalation)) {
-    const opened = { pipeline_id: pipeline.CI_PIPELINE_ID, at: now.toISOString(), ...alert, kind: gravest };
-    return { job: { ...job, alert: opened }, told: gravest };
-  }
-  return { job };
+/** Notes which thresholds a job that failed has reached, as the original does: those that are equalled. */
+function noteReached(reached: Reached, name: string, job: TrackedJob, limits: Limits) {
+  const failures = failuresIn(job.jobs_info);
+  const ids = idsOf(failures);
+  if (job.consecutive_failures === limits.CONSECUTIVE_THRESHOLD) reached.consecutive.set(name, ids);
+  if (failures.length === limits.CUMULATIVE_THRESHOLD) reached.cumulative.set(name, ids);
 }
-
-// --- Messages: pure; what a channel reads, in Slack's mrkdwn. Names, titles, authors and branches are data in it.
-
-const MAX_MESSAGE = 3_900; // UTF-16 units as sent: Slack shows some 4,000 well
-const MAX_TITLE = 150; // of a commit's title, and of its author
-const MAX_LABEL = 100; // of a project's or branch's name, and of a stage with a reason
-const MAX_HEADLINE_NAME = 200;
-
-/** What a kind of news begins with, the word for it, and what is told of its jobs, the gravest first. */
-const KINDS: Record<Kind, { sign: string; word: string; describe: (group: Group, context: Context) => string }> = {
-  consecutive: { sign: "🔴", word: "broken", describe: describeBroken },
-  cumulative: { sign: "🟠", word: "failing often", describe: describeOften },
-  recovered: { sign: "🟢", word: "recovered", describe: describeRecovered },
-  gone: { sign: "⚪", word: "gone", describe: describeGone },
-};
-
-/** News of at least one job, told together: jobs that broke with one commit, that one commit mended, or are alike. */
-type Group = [News, ...News[]];
-
-/** What is told of a group: a line, and a list below it of which perhaps not all fits. */
-type Paragraph = { head: string; list: string[]; jobs: number };
-
-type Links = ReturnType<typeof linksOf>;
-/** `title` is that of the only cause, which the first line tells already. */
-type Context = { links: Links; now: Date; title: string | undefined };
 
 /**
- * The message for a channel, of at most 3,900 characters: a first line that says all that a phone needs, then a
- * paragraph for each group. What does not fit is counted. `now` tells for how long an alert was open.
+ * The rules for alerts: what the latest execution of a job, which is in its window already, does to its alert. It opens
+ * it as broken (`consecutive`) or as failing often (`cumulative`), turns failing often into broken, reports a broken job
+ * once more that had looked mended, or closes it (`recovered`). Undefined: nothing changes, and nothing is reported.
  */
-export function writeMessage({ news, mentions }: Route, pipeline: Pipeline, now: Date): string {
-  const links = linksOf(pipeline);
-  const sorted = news.toSorted((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
-  const groups = [...groupBy(sorted, groupOf).values()].sort((a, b) => gravityOf(a) - gravityOf(b));
-  const [main] = groups.length === 1 ? sorted : [];
-  const title = main?.kind === "consecutive" ? turnOf(main.job)?.title : undefined;
-
-  const first = [...mentions, writeFirstLine(sorted, pipeline, title)].join(" ");
-  const paragraphs = groups.map((group) => writeParagraph(group, { links, now, title }));
-  return [first, ...fitParagraphs(paragraphs, MAX_MESSAGE - first.length, links.pipeline)].join("\n\n");
-}
-
-function groupOf({ kind, job }: News) {
-  return kind === "consecutive" || kind === "recovered" ? `${kind} ${turnOf(job)?.commit}` : kind;
-}
-
-/** Its place: the gravest kind first, and of one kind the largest group. */
-function gravityOf([{ kind }, ...others]: Group) {
-  return Object.keys(KINDS).indexOf(kind) - others.length / 1_000_000;
-}
-
-/** The commit with which a job turned; for a document of the original, as far as its window shows it. */
-function turnOf(job: TrackedJob): Turn | undefined {
-  if (job.turned) return job.turned;
-  const streak = lastThat(job, job.consecutive_failures > 0);
-  const beganEarlier = streak.length < job.consecutive_failures;
-  const commit = streak.find((execution) => execution.commit)?.commit;
-  const before = job.jobs_info.slice(0, -streak.length).findLast((execution) => execution.commit);
-  return commit && !beganEarlier ? { commit, from: before?.commit ?? undefined } : undefined;
-}
-
-function writeFirstLine(news: News[], pipeline: Pipeline, title: string | undefined) {
-  const counts = Object.entries(KINDS).flatMap(([kind, { sign, word }]) => {
-    const names = news.filter((item) => item.kind === kind).map(({ name }) => escapeText(name));
-    const name = names.length === 1 && names.find(({ length }) => length <= MAX_HEADLINE_NAME);
-    return names.length > 0 ? `${sign} ${name || formatCount(names.length, "job")} ${word}` : [];
-  });
-  const cause = title ? `: "${escapeText(title)}"` : "";
-  return `${counts.join(", ")} in ${placeOf(pipeline)}${cause}, ${linkPipeline(pipeline)}`;
-}
-
-function linkPipeline(pipeline: Pipeline) {
-  return link(linksOf(pipeline).pipeline, `pipeline ${pipeline.CI_PIPELINE_ID}`);
-}
-
-function placeOf({ CI_PROJECT_PATH: project = "this project", CI_COMMIT_BRANCH: branch, CI_COMMIT_SHA }: Pipeline) {
-  return `${escapeText(cut(project, MAX_LABEL))} ${escapeText(cut(branch ?? shorten(CI_COMMIT_SHA), MAX_LABEL))}`;
-}
-
-function writeParagraph(group: Group, context: Context): Paragraph {
-  const { links } = context;
-  const [{ kind, job }] = group;
-  const { sign, describe } = KINDS[kind];
-  const details = group.map(detailsOf);
-  const isShared = details.every((detail) => detail === details[0]); // then they are told once
-  const names = group.map((news, i) => link(urlOf(news, links), news.name) + (isShared ? "" : details[i]));
-  const subject = group.length === 1 ? names[0] : `${group.length} jobs`;
-  const head = `${sign} ${subject}${isShared ? details[0] : ""} ${describe(group, context)}`;
-  if (group.length > 1) return { head: `${head}\n`, list: names, jobs: group.length };
-  const failures = { consecutive: lastThat(job, true), cumulative: failuresIn(job), recovered: [], gone: [] }[kind];
-  const list = idsOf(failures).map((id) => link(links.job(id), `${id}`));
-  return { head: list.length > 0 ? `${head}\nfailures: ` : head, list, jobs: 1 };
-}
-
-function describeBroken([{ job }]: Group, { links, title: told }: Context) {
-  const failed = `failed ${formatCount(job.consecutive_failures, "time")} in a row`;
-  const turn = turnOf(job);
-  if (!turn) return failed;
-  const { title, author, from } = turn;
-  const since = ` since ${linkCommit(turn, links)}${title && !told ? ` "${escapeText(title)}"` : ""}`;
-  const by = author ? ` by ${escapeText(author)}` : "";
-  const url = from && from !== turn.commit && links.compare(from, turn.commit);
-  return `${failed}${since}${by}${url ? `, ${link(url, `changes since ${shorten(from)}`)}` : ""}`;
-}
-
-function describeOften([{ job }, ...others]: Group) {
-  const executions = formatSpan([job, ...others.map((news) => news.job)].map(({ jobs_info }) => jobs_info.length));
-  return `failed ${formatCount(failuresIn(job).length, "time")} in the last ${executions} executions`;
-}
-
-function describeRecovered(group: Group, { links, now }: Context) {
-  const passes = formatSpan(group.map(({ job }) => lastThat(job, false).length));
-  const longest = Math.max(...group.map(({ openedAt }) => now.getTime() - Date.parse(openedAt)));
-  const open = `${group.length === 1 ? "its alert was open for" : "the alerts were open for up to"} ${formatDuration(longest)}`;
-  const turn = turnOf(group[0].job);
-  const title = turn?.title ? ` "${escapeText(turn.title)}"` : "";
-  const author = turn?.author ? ` (${escapeText(turn.author)})` : "";
-  const mended = turn ? `, mended by ${linkCommit(turn, links)}${title}${author}` : "";
-  return `passed ${passes} ${passes === "1" ? "time" : "times"} in a row, ${open}${mended}`;
-}
-
-function describeGone({ length }: Group) {
-  return length === 1 ? "is gone: its alert is closed" : "are gone: their alerts are closed";
-}
-
-/** Behind a job's name: where it failed and why, as far as that says more than that its script did. */
-function detailsOf({ kind, job, latest }: News) {
-  if (kind === "gone") return ` (not run since ${job.last_run?.slice(0, 10)})`;
-  if (kind === "recovered" || !latest) return "";
-  const reason = latest.reason === "script_failure" ? undefined : latest.reason;
-  const known = [latest.stage, reason].filter(Boolean);
-  return known.length > 0 ? ` (${escapeText(cut(known.join(": "), MAX_LABEL))})` : "";
-}
-
-/** The page of the job that the news is of: the latest attempt, or the last one that failed. */
-function urlOf({ job, latest }: News, links: Links) {
-  const id = latest?.id ?? idsOf(failuresIn(job)).at(-1);
-  return latest?.url ?? (id ? links.job(id) : undefined);
-}
-
-/** As many paragraphs as fit, each with its head, then with as much of its list as there is room for. */
-function fitParagraphs(paragraphs: Paragraph[], length: number, pipelineUrl: string | undefined): string[] {
-  const andMore = (count: number) => `and ${link(pipelineUrl, `${count} more`)}`;
-  const reserve = andMore(1_000_000).length + "\n\n".length; // for the end of each list, and of the message
-  const heads = fit(
-    paragraphs.map(({ head }) => "\n\n".length + head.length + reserve),
-    length - reserve,
-  );
-  let room = length - reserve - heads.taken;
-  const texts = paragraphs.slice(0, heads.count).map(({ head, list }) => {
-    const lengths = list.map((item) => item.length + ", ".length);
-    const whole = fit(lengths, room + reserve);
-    const isWhole = whole.count === list.length;
-    const { count, taken } = isWhole ? whole : fit(lengths, room);
-    room -= isWhole ? taken - reserve : taken;
-    const end = isWhole ? [] : [andMore(list.length - count)];
-    return head + [...list.slice(0, count), ...end].join(", ");
-  });
-  const left = paragraphs.slice(heads.count).reduce((sum, { jobs }) => sum + jobs, 0);
-  return left > 0 ? [...texts, andMore(left)] : texts;
-}
-
-/** How many of the texts fit one after the other, by their lengths, and how much of the room they take. */
-function fit(lengths: number[], room: number) {
-  let count = 0;
-  let taken = 0;
-  for (const length of lengths) {
-    if (taken + length > room) break;
-    taken += length;
-    count++;
+export function changeOf(job: TrackedJob, { inARow, often }: Thresholds, { RECOVERY_THRESHOLD: passes }: Limits) {
+  const { alert, consecutive_failures: streak } = job;
+  const strip = stripOf(job);
+  const surelyBroken = Math.max(inARow, often); // so often in a row that nobody calls the job flaky
+  if (!strip.endsWith("✗")) {
+    const isOneStreak = new RegExp(`^·*✗*·{${passes},}$`).test(strip);
+    const hasReallyRun = job.jobs_info.slice(-passes).some((execution) => execution.commit);
+    return alert && isOneStreak && hasReallyRun ? "recovered" : undefined;
   }
-  return { count, taken };
+  if (alert?.kind === "consecutive") {
+    const hadLookedMended = new RegExp(`·{${passes}}✗{${surelyBroken}}$`).test(strip);
+    return hadLookedMended ? "consecutive" : undefined;
+  }
+  if (alert) return streak >= surelyBroken ? "consecutive" : undefined;
+  if (streak >= inARow) return "consecutive";
+  return failuresIn(sinceAlert(job)).length >= often ? "cumulative" : undefined;
 }
 
-/** What the run says that creates the document: who sees it knows that all is set up, or that the document was lost. */
-export function writeHello({ pipeline, limits }: Task, source: string): string {
-  const { CONSECUTIVE_THRESHOLD: inARow, CUMULATIVE_THRESHOLD: often, CUMULATIVE_LENGTH: window } = limits;
-  return [
-    `👋 check-failures now watches the CI jobs of ${placeOf(pipeline)}, from ${linkPipeline(pipeline)} on.`,
-    `It will speak when a job failed ${formatCount(inARow, "time")} in a row, or ${often} times in its last ${window} executions, and when a broken job has recovered. Until then it is silent.`,
-    `Have you seen this message before? Then the document ${escapeText(source)} was lost, and with it the open alerts.`,
-  ].join("\n");
+/** The job with its alert as a change leaves it. */
+function changeAlert(job: TrackedJob, change: Kind | undefined, { pipeline, now }: Counting): TrackedJob {
+  if (change === undefined || change === "gone") return job;
+  if (change === "recovered") return { ...job, alert: undefined, executions_since_alert: 0 };
+  const opened = job.alert ?? { pipeline_id: pipeline.CI_PIPELINE_ID, at: now.toISOString() };
+  return { ...job, alert: { ...opened, kind: change } };
 }
 
-/** The pages of GitLab or GitHub; undefined where the project's address is not known. */
-function linksOf({ CI_PROJECT_URL, CI_PIPELINE_URL, CI_PIPELINE_ID, GITHUB_ACTIONS }: Pipeline) {
-  const isGitHub = GITHUB_ACTIONS === "true";
-  const page = (path: string) => CI_PROJECT_URL && `${CI_PROJECT_URL}/${isGitHub ? "" : "-/"}${path}`;
+/** Whether a channel hears of a change: a job that only failed often recovers in silence. */
+function isNews(change: Kind, alert: Alert | undefined) {
+  if (change === "recovered") return alert?.kind === "consecutive";
+  return change !== "gone" || alert !== undefined;
+}
+
+function newsOf(kind: Kind, job: string, counted: TrackedJob, latest: PipelineJob | undefined, now: Date): News {
+  const { alert, last_run, turned } = counted;
+  const window = kind === "cumulative" ? sinceAlert(counted) : counted.jobs_info;
+  const ids = idsOf(kind === "consecutive" ? lastThat(window, true) : failuresIn(window));
+  const timesOf: Record<Kind, number> = {
+    consecutive: counted.consecutive_failures,
+    cumulative: failuresIn(window).length,
+    recovered: lastThat(window, false).length,
+    gone: 0,
+  };
+  const openedAt = alert?.at ?? now.toISOString();
   return {
-    // A run's number, which GitHub's runs are counted by here, is not in its address.
-    pipeline: CI_PIPELINE_URL ?? (isGitHub ? undefined : page(`pipelines/${CI_PIPELINE_ID}`)),
-    commit: (commit: string) => page(`commit/${commit}`),
-    compare: (from: string, to: string) => page(`compare/${from}...${to}`),
-    job: (id: number) => page(`${isGitHub ? "runs" : "jobs"}/${id}`),
+    kind,
+    job,
+    job_id: latest?.id ?? ids.at(-1),
+    url: latest?.url,
+    stage: latest?.stage,
+    reason: latest?.reason,
+    times: timesOf[kind],
+    executions: window.length,
+    ids: kind === "consecutive" || kind === "cumulative" ? ids : [],
+    turned: kind === "consecutive" || kind === "recovered" ? turned : undefined,
+    since: kind === "gone" ? (last_run ?? openedAt) : openedAt,
   };
 }
 
-function link(url: string | undefined, label: string) {
-  if (!url) return escapeText(label);
-  return `<${escapeText(url.replace(/[\s\p{Cc}<>|]/gu, encodeURIComponent))}|${escapeText(label).replaceAll("|", "/")}>`;
+/** The executions since the last alert of a job was closed, as far as they are in its window. */
+function sinceAlert({ jobs_info, executions_since_alert: since = jobs_info.length }: TrackedJob) {
+  return jobs_info.slice(Math.max(jobs_info.length - since, 0));
 }
 
-function linkCommit({ commit }: Turn, links: Links) {
-  return link(links.commit(commit), shorten(commit));
+/** The window of a job as a strip, the oldest execution first. */
+export function stripOf({ jobs_info }: TrackedJob): string {
+  return jobs_info.map(({ failing }) => (failing ? "✗" : "·")).join("");
 }
 
-function shorten(commit: string) {
-  return commit.slice(0, 8);
+function failuresIn(executions: Execution[]) {
+  return executions.filter((execution) => execution.failing);
 }
 
-function escapeText(text: string) {
-  return toOneLine(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+function idsOf(executions: Execution[]) {
+  return executions.flatMap(({ id }) => id ?? []);
+}
+
+/** The last executions that all failed, or all passed. */
+function lastThat(executions: Execution[], failing: boolean) {
+  return executions.slice(executions.findLastIndex((execution) => execution.failing !== failing) + 1);
+}
+
+// --- Text and patterns: errors for people, JSON that must fit, words, counts and times, and patterns of names.
+
+/** What the handler of an error needs to know, beside what people do. */
+type Failure = Error & Details;
+type Details = {
+  cause?: unknown;
+  exitCode?: number;
+  /** More lines, each one problem. */
+  lines?: string[];
+  /** Of a request: what was answered, or why there was no answer, and what to do but to try again. */
+  reason?: string;
+  todo?: string;
+  isReached?: boolean;
+  status?: number;
+  /** Of a message: for how long Slack asks to wait, and whether the channel is why it was refused. */
+  waitMs?: number;
+  isOfChannel?: boolean;
+};
+
+/** An error of one line: what failed and on what, then what to do. */
+function failure(what: string, todo: string, { cause, ...details }: Details = {}): Failure {
+  return Object.assign(new Error(`${what}; ${todo}`, { cause }), details);
+}
+
+/** Throws an error that names `source`, the path of the first fault in its JSON, and what to do. */
+function parseJson<T extends v.GenericSchema>(
+  schema: T,
+  text: string,
+  { source, todo }: { source: string; todo: string },
+) {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (error) {
+    const reason = (error as Error).message.replace(/[\s,.]*".*/s, ""); // without the quotation: it may hold a secret
+    throw failure(`${source} is not JSON: ${reason}`, todo, { cause: error });
+  }
+  const { success, output, issues } = v.safeParse(schema, json, { abortEarly: true });
+  if (success) return output;
+  const path = v.getDotPath(issues[0]) ?? "its top";
+  throw failure(`${source} is not valid at ${path}: ${issues[0].message.slice(0, 200)}`, todo);
 }
 
 /** Without what would break a line, move the cursor or turn the direction of writing. */
@@ -633,6 +714,10 @@ function cut(text: string, length: number) {
   return text.slice(0, length).replace(/\p{Surrogate}$/u, "");
 }
 
+function shorten(commit: string) {
+  return commit.slice(0, 8);
+}
+
 function formatCount(count: number, unit: string) {
   return `${count} ${unit}${count === 1 ? "" : "s"}`;
 }
@@ -643,114 +728,36 @@ function formatSpan(numbers: number[]) {
   return low === high ? `${low}` : `${low} to ${high}`;
 }
 
-function formatDuration(ms: number) {
+/** A time as a person says it: `2 hours`, `3 days`. Less than none, by the clocks of two machines, is none. */
+export function formatDuration(ms: number): string {
   if (ms >= 2 * DAY_MS) return formatCount(Math.round(ms / DAY_MS), "day");
   if (ms >= 2 * HOUR_MS) return formatCount(Math.round(ms / HOUR_MS), "hour");
-  return formatCount(Math.max(0, Math.round(ms / 60_000)), "minute"); // whatever the clocks of two machines say
+  return formatCount(Math.max(0, Math.round(ms / MINUTE_MS)), "minute");
 }
 
-/** What mrkdwn shows, for where there is no Slack: links with their addresses, unless these end with the label. */
-export function toPlainText(mrkdwn: string): string {
-  return mrkdwn
-    .replace(/<([^|<>]+)\|([^<>]+)>/g, (_, url, label) => (url.endsWith(`/${label}`) ? url : `${label} (${url})`))
-    .replaceAll("&lt;", "<")
-    .replaceAll("&gt;", ">")
-    .replaceAll("&amp;", "&");
+/** When a job alerts, in words: of the message on the first day, and of the table. */
+function describeThresholds(inARow: number, often: number, window: number) {
+  return `${formatCount(inARow, "time")} in a row, or ${often} times in its last ${window} executions`;
 }
 
-/** The items by key, in the order in which the keys come first; each group has at least one. */
-function groupBy<T, K>(items: T[], keyOf: (item: T) => K): Map<K, [T, ...T[]]> {
-  const groups = new Map<K, [T, ...T[]]>();
+/** A key that sorts names as people do: 2 before 10. */
+export function naturalKey(name: string): string {
+  return name.replace(/\d+/g, (digits) => digits.padStart(20, "0"));
+}
+
+function compare(a: string | number, b: string | number) {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+/** The items in groups of the same key, in the order in which the keys come first. */
+function groupBy<T>(items: T[], keyOf: (item: T) => unknown): [T, ...T[]][] {
+  const groups = new Map<unknown, [T, ...T[]]>();
   for (const item of items) {
     const group = groups.get(keyOf(item));
     if (group) group.push(item);
     else groups.set(keyOf(item), [item]);
   }
-  return groups;
-}
-
-// --- Routing: pure; who owns a job, and which channels are told of it.
-
-type Target = { channel: string; mentions: string[] };
-/** The rules of the owners file, of which the last that matches counts, and where each owner reads, in lower case. */
-export type Owners = { rules: { pattern: RegExp; owners: string[] }[]; channels: Map<string, Target> };
-
-/** What a channel is told (null is the broadcast channel), and who is mentioned there. */
-export type Route = { channel: string | null; news: News[]; mentions: string[] };
-
-/**
- * Finds who is told of what: the broadcast channel of everything, each owner's channel of its own jobs. Where `broadcast`
- * is null there are no channels, and all is one message. An owner without a channel is a warning: everything is in the
- * broadcast channel anyway.
- */
-export function routeNews(news: News[], owners: Owners, broadcast: string | null) {
-  const warnings = new Set<string>();
-  const ownNews = broadcast === null ? [] : news;
-  const targets = ownNews.flatMap((item) => {
-    const rule = owners.rules.findLast(({ pattern }) => pattern.test(item.name));
-    return (rule?.owners ?? []).flatMap((owner) => {
-      const known = owners.channels.get(owner.toLowerCase());
-      const target = owner.startsWith("#") ? { channel: owner, mentions: [] } : known;
-      if (!target) warnings.add(`${owner} has no channel: add it to OWNER_CHANNELS_FILE`);
-      return target ? { ...target, item } : [];
-    });
-  });
-  const everything = news.map((item) => ({ channel: broadcast, mentions: [], item }));
-  const routes = [...groupBy([...everything, ...targets], ({ channel }) => bareName(channel)).values()].map((group) => {
-    const alerts = group.filter(({ item }) => item.kind === "consecutive" || item.kind === "cumulative");
-    const [{ channel }] = group;
-    return {
-      channel: channel === broadcast ? null : channel,
-      news: [...new Set(group.map(({ item }) => item))],
-      mentions: [...new Set(alerts.flatMap(({ mentions }) => mentions))],
-    };
-  });
-  return { routes, warnings: [...warnings] };
-}
-
-/** Channels are the same however they are spelt. */
-function bareName(channel: string | null) {
-  return channel?.replace(/^#/, "").toLowerCase();
-}
-
-/**
- * Parses lines of a pattern and its owners, each a `#channel` or an `@owner`; a line that begins with `#` is a comment.
- * Throws an error that names `source` and the line.
- */
-export function parseOwners(text: string, source: string): Owners["rules"] {
-  return text.split(/\r?\n/).flatMap((line, index) => {
-    if (/^\s*(#|$)/.test(line)) return [];
-    const [pattern = "", ...owners] = splitWords(line);
-    const fail = (problem: string, todo: string) => failure(`${source}:${index + 1}: ${problem}`, todo);
-    if (endsInBackslash(line)) throw fail("a backslash ends the line", "give it the character that it is to escape");
-    if (owners.length === 0) throw fail(`${pattern} has no owner`, "add one, e.g. @acme/ci or #ci-alerts");
-    const wrong = owners.find((owner) => !/^[@#]./.test(owner));
-    if (wrong) throw fail(`${wrong} is not an owner`, "begin owners with @ or #, and give a comment a line of its own");
-    return { pattern: toRegExp(pattern), owners: [...new Set(owners)] };
-  });
-}
-
-/** Parses an owner's channel and whom to mention there: `#team-ci <!subteam^S0123ABCD>`. */
-const ChannelOfOwner = v.pipe(
-  v.string(),
-  v.regex(
-    /^\s*[^\s<>]+(\s+<(!subteam\^\w+|@\w+|!here|!channel)>)*\s*$/,
-    "Expected a channel, and then, if anybody, whom to mention, e.g. #team-ci <!subteam^S0123ABCD>",
-  ),
-  v.transform((text): Target => {
-    const [channel = "", ...mentions] = text.trim().split(/\s+/);
-    return { channel, mentions };
-  }),
-);
-
-/** Reads the files of owners and their channels. Throws where one can't be read, or names the line that is wrong. */
-export async function readOwners({ JOB_OWNERS_FILE: owners, OWNER_CHANNELS_FILE: channels }: Routing): Promise<Owners> {
-  const context = { source: `${channels}`, todo: "mend OWNER_CHANNELS_FILE" };
-  const known = channels ? parseJson(mapOf(ChannelOfOwner), await readTextFile(channels), context) : [];
-  return {
-    rules: owners ? parseOwners(await readTextFile(owners), owners) : [],
-    channels: new Map([...known].map(([owner, target]) => [owner.toLowerCase(), target])),
-  };
+  return [...groups.values()];
 }
 
 /** The words of a text; a backslash takes the character behind it as it is, also a space. */
@@ -777,79 +784,526 @@ function matchesAny(patterns: RegExp[], text: string) {
   return patterns.some((pattern) => pattern.test(text));
 }
 
-// --- Delivery: messages are recorded in the document, sent, and then cleared, or handed on to the next run.
+// --- Routing: who owns a job, which channels hear of it, and who is mentioned there.
 
-const DUE_MS = 300_000; // a run that recorded a message is over long before another may send it
+/** A channel of an owner, and whom to mention there. */
+type Target = { channel: string; mentions: string[] };
+/** The rules of the owners' file, of which the last that matches counts, and where each owner reads, in lower case. */
+export type Owners = { rules: { pattern: RegExp; owners: string[] }[]; channels: Map<string, Target> };
+
+/** What a channel is to be told; null is the broadcast channel. */
+export type Route = { channel: string | null; news: News[] };
+
+/**
+ * Finds who is told what: the broadcast channel everything, each owner's channel its own jobs. Where `broadcast` is null
+ * there are no channels, and all is one message. An owner without a channel is a warning: everything is in the broadcast
+ * channel anyway.
+ */
+export function routeNews(news: News[], owners: Owners, broadcast: string | null) {
+  const warnings = new Set<string>();
+  const copies = (broadcast === null ? [] : news).flatMap((item) =>
+    ownersOf(item.job, owners).flatMap((owner) => {
+      const target = targetOf(owner, owners);
+      if (!target) warnings.add(`${owner} has no channel: add it to OWNER_CHANNELS_FILE`);
+      return target ? { channel: target.channel, item } : [];
+    }),
+  );
+  const everything = news.map((item) => ({ channel: broadcast, item }));
+  const routes = groupBy([...everything, ...copies], ({ channel }) => bareName(channel)).map((group): Route => {
+    const [{ channel }] = group;
+    return { channel: channel === broadcast ? null : channel, news: [...new Set(group.map(({ item }) => item))] };
+  });
+  return { routes, warnings: [...warnings] };
+}
+
+/** Whom to mention in a message, by the alerts in it: not by what has only recovered. */
+export function mentionsIn({ channel, news }: Told, owners: Owners, broadcast: string | null): string[] {
+  const alerts = news.filter(({ kind }) => kind === "consecutive" || kind === "cumulative");
+  const targets = alerts.flatMap(({ job }) => ownersOf(job, owners).map((owner) => targetOf(owner, owners)));
+  const here = targets.filter((target) => bareName(target?.channel ?? null) === bareName(channel ?? broadcast));
+  return [...new Set(here.flatMap((target) => target?.mentions ?? []))];
+}
+
+function ownersOf(job: string, { rules }: Owners): string[] {
+  return rules.findLast(({ pattern }) => pattern.test(job))?.owners ?? [];
+}
+
+function targetOf(owner: string, { channels }: Owners): Target | undefined {
+  return owner.startsWith("#") ? { channel: owner, mentions: [] } : channels.get(owner.toLowerCase());
+}
+
+/** Whether the owners' files name a channel, and not only the document does. */
+function isKnownChannel(channel: string, { rules, channels }: Owners) {
+  const named = [...rules.flatMap(({ owners }) => owners), ...[...channels.values()].map((target) => target.channel)];
+  return named.some((name) => bareName(name) === bareName(channel));
+}
+
+/** Channels are the same however they are spelt. */
+function bareName(channel: string | null) {
+  return channel?.replace(/^#/, "").toLowerCase() ?? null;
+}
+
+/**
+ * Parses lines of a pattern and its owners, each a `#channel` or an `@owner`; a line that begins with `#` is a comment.
+ * Throws an error that names `source` and the line.
+ */
+export function parseOwners(text: string, source: string): Owners["rules"] {
+  return text.split(/\r?\n/).flatMap((line, index) => {
+    if (/^\s*(#|$)/.test(line)) return [];
+    const [pattern = "", ...owners] = splitWords(line);
+    const fail = (problem: string, todo: string) =>
+      failure(`${source}:${index + 1}: ${problem}`, todo, { exitCode: 2 });
+    if (endsInBackslash(line)) throw fail("a backslash ends the line", "give it the character that it is to escape");
+    if (owners.length === 0) throw fail(`${pattern} has no owner`, "add one, e.g. @acme/ci or #ci-alerts");
+    const wrong = owners.find((owner) => !/^[@#]./.test(owner));
+    if (wrong) throw fail(`${wrong} is not an owner`, "begin owners with @ or #, and give a comment a line of its own");
+    return { pattern: toRegExp(pattern), owners: [...new Set(owners)] };
+  });
+}
+
+/** An owner's channel and whom to mention there: `#team-ci <!subteam^S0123ABCD>`. */
+const ChannelOfOwner = v.pipe(
+  v.string(),
+  v.regex(
+    /^\s*[^\s<>]+(\s+<(!subteam\^\w+|@\w+|!here|!channel)>)*\s*$/,
+    "Expected a channel, and then, if anybody, whom to mention, e.g. #team-ci <!subteam^S0123ABCD>",
+  ),
+  v.transform((text): Target => {
+    const [channel = "", ...mentions] = text.trim().split(/\s+/);
+    return { channel, mentions };
+  }),
+);
+
+// --- Messages: from news to the text of a chat. Names, titles, authors and branches are data in it, in every chat.
+
+const MAX_MESSAGE = 3_900; // UTF-16 units as sent: Slack shows some 4,000 well
+const MAX_LABEL = 100; // of a project's or branch's name, and of a stage with a reason
+const MAX_HEADLINE_NAME = 200;
+const MAX_SUBJECT = 250; // GitHub takes 256 characters for the title of an issue
+
+/** How a chat writes a text that is data, a link with such a label, and a mention. */
+export type Format = {
+  text: (data: string) => string;
+  link: (label: string, url: string) => string;
+  mention: (mention: string) => string;
+};
+
+/** Slack's mrkdwn. */
+export const SLACK: Format = {
+  text: (data) => disarm(toOneLine(data)).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;"),
+  link: (label, url) => `<${SLACK.text(encodeIn(url, /[<>|`*~]/g))}|${SLACK.text(label).replaceAll("|", "/")}>`,
+  mention: (mention) => mention,
+};
+
+/** What Mattermost, Rocket.Chat and others make of it: there, `@all` and `@name` ping, and Markdown works as well. */
+export const WEBHOOK: Format = {
+  text: (data) =>
+    SLACK.text(data)
+      .replace(/@(?=\w)/g, "@\u2060")
+      .replaceAll("](", "]\u2060("),
+  link: (label, url) => `<${SLACK.text(encodeIn(url, /[<>|`*~]/g))}|${WEBHOOK.text(label).replaceAll("|", "/")}>`,
+  mention: () => "",
+};
+
+/** CommonMark, as GitHub, Teams and Discord read it. */
+export const MARKDOWN: Format = {
+  text: (data) =>
+    toOneLine(data)
+      .replace(/[\\`*[\]<>&~]|(?<![\p{L}\p{N}])_+|^\s*([#+=-]|\d+[.)])/gu, (mark) => mark.replace(/[^\s\d]/g, "\\$&"))
+      .replace(/@(?=\w)/g, "@\u2060")
+      .replace(EMOJI, ":\u2060"),
+  link: (label, url) => `[${MARKDOWN.text(label)}](${encodeIn(url, /[<>()\\]/g)})`,
+  mention: () => "",
+};
+
+/** For where there is no markup: links with their addresses, unless these end with the label. */
+export const PLAIN: Format = {
+  text: toOneLine,
+  link: (label, url) => {
+    const address = encodeIn(url, /[<>]/g);
+    return address.endsWith(`/${label}`) ? address : `${toOneLine(label)} (${address})`;
+  },
+  mention: () => "",
+};
+
+const EMOJI = /:(?=[\w+-]+:|\/\/)/g; // also what would become a link
+
+/** An invisible character (U+2060) keeps a mark at the edge of a word, and only there, from being one. */
+function disarm(text: string) {
+  return text.replace(/(?<![\p{L}\p{N}*_~`])[*_~`]+/gu, "\u2060$&").replace(EMOJI, ":\u2060");
+}
+
+function encodeIn(url: string, marks: RegExp) {
+  const encode = (mark: string) => `%${mark.charCodeAt(0).toString(16).toUpperCase().padStart(2, "0")}`;
+  return url.replace(/[\s\p{Cc}]/gu, encodeURIComponent).replace(marks, encode);
+}
+
+/** What a kind of news begins with, the word for it, and what is said of its jobs, the gravest first. */
+const KINDS: Record<Kind, { sign: string; word: string; describe: (group: Group, context: Context) => string }> = {
+  consecutive: { sign: "🔴", word: "broken", describe: describeBroken },
+  cumulative: { sign: "🟠", word: "failing often", describe: describeOften },
+  recovered: { sign: "🟢", word: "recovered", describe: describeRecovered },
+  gone: { sign: "⚪", word: "gone", describe: describeGone },
+};
+
+/** News of at least one job that is told together: of jobs that one commit broke or mended, or that are alike. */
+type Group = [News, ...News[]];
+
+/** What is told of a group: a line, and below it a list of which perhaps not all fits. */
+type Paragraph = { head: string; list: string[]; jobs: number };
+
+/** How and of which pipeline it is written; `title` is that of the only cause, which the first line tells already. */
+type Context = { format: Format; links: Links; at: string; title?: string | undefined };
+
+/** What a message is made of. */
+export type Content = Pick<Told, "pipeline" | "news" | "hello"> & { mentions: string[] };
+
+/**
+ * The text of a message in the language of a chat, of at most 3,900 characters: a first line that says all that a phone
+ * needs, then a paragraph for each group. What does not fit is counted.
+ */
+export function writeMessage(content: Content, format: Format): string {
+  const { pipeline, news, hello, mentions } = content;
+  const links = linksOf(pipeline);
+  if (hello) return writeHello(hello, pipeline, format);
+  const groups = groupNews(news);
+  const title = commonTitle(groups);
+  const head = [...mentions.map(format.mention), writeFirstLine(content, format)].filter(Boolean).join(" ");
+  const paragraphs = groups.map((group) => writeParagraph(group, { format, links, at: pipeline.at, title }));
+  const andMore = (count: number) => (count > 0 ? [`and ${linkTo(links.pipeline, `${count} more`, format)}`] : []);
+
+  const write = (heads: number, shown: number[]) => {
+    const left = paragraphs.slice(heads).reduce((sum, { jobs }) => sum + jobs, 0);
+    const texts = paragraphs.slice(0, heads).map(({ head, list }, i) => {
+      const count = shown[i] ?? 0;
+      return head + [...list.slice(0, count), ...andMore(list.length - count)].join(", ");
+    });
+    return [head, ...texts, ...andMore(left)].join("\n\n");
+  };
+  const isShort = (text: string) => text.length <= MAX_MESSAGE;
+  const heads = mostThatFit(paragraphs.length, (count) => isShort(write(count, [])));
+  const shown = paragraphs.map(() => 0);
+  for (const [i, { list }] of paragraphs.slice(0, heads).entries()) {
+    shown[i] = mostThatFit(list.length, (count) => isShort(write(heads, shown.with(i, count))));
+  }
+  return write(heads, shown);
+}
+
+/** How many of so many fit: all, or one after the other while they do. */
+function mostThatFit(all: number, fits: (count: number) => boolean) {
+  if (fits(all)) return all;
+  let count = 0;
+  while (count + 1 < all && fits(count + 1)) count++;
+  return count;
+}
+
+/** The first line of a message as a title, in plain text and without addresses. */
+export function writeSubject(content: Content): string {
+  const format = { ...PLAIN, link: toOneLine };
+  const line = content.hello ? writeMessage(content, format).split("\n", 1).join() : writeFirstLine(content, format);
+  return cut(line, MAX_SUBJECT);
+}
+
+/** News in groups: by cause, or by kind where there is none; the gravest kind first, and of one kind the largest. */
+function groupNews(news: News[]): Group[] {
+  const rankOf = ({ kind }: News) => Object.keys(KINDS).indexOf(kind);
+  const sorted = news.toSorted((a, b) => compare(naturalKey(a.job), naturalKey(b.job)));
+  const groups = groupBy(sorted, ({ kind, turned }) => JSON.stringify([kind, turned?.commit, turned?.from]));
+  return groups.sort((a, b) => rankOf(a[0]) - rankOf(b[0]) || b.length - a.length);
+}
+
+function commonTitle(groups: Group[]): string | undefined {
+  const [first, ...others] = groups;
+  return first?.[0].kind === "consecutive" && others.length === 0 ? first[0].turned?.title : undefined;
+}
+
+function writeFirstLine({ news, pipeline }: Content, format: Format): string {
+  const counts = Object.entries(KINDS).flatMap(([kind, { sign, word }]) => {
+    const [first, ...others] = news.filter((item) => item.kind === kind);
+    if (!first) return [];
+    const name = format.text(first.job);
+    const subject = others.length > 0 || name.length > MAX_HEADLINE_NAME ? formatCount(others.length + 1, "job") : name;
+    return `${sign} ${subject} ${word}`;
+  });
+  const title = commonTitle(groupNews(news));
+  const cause = title ? ` since "${format.text(title)}"` : "";
+  return `${counts.join(", ")} in ${placeOf(pipeline, format)}${cause}, ${linkPipeline(pipeline, format)}`;
+}
+
+function placeOf({ project, branch, commit }: Told["pipeline"], { text }: Format) {
+  const name = project.name ?? "this project";
+  return `${text(cut(name, MAX_LABEL))} ${text(cut(branch ?? shorten(commit), MAX_LABEL))}`;
+}
+
+function linkPipeline(pipeline: Told["pipeline"], format: Format) {
+  return linkTo(linksOf(pipeline).pipeline, `pipeline ${pipeline.id}`, format);
+}
+
+function writeParagraph(group: Group, context: Context): Paragraph {
+  const { format, links } = context;
+  const [{ kind, ids }] = group;
+  const { sign, describe } = KINDS[kind];
+  const details = group.map((news) => detailsOf(news, format));
+  const isShared = details.every((detail) => detail === details[0]); // then they are told once
+  const names = group.map((news, i) => {
+    const url = news.url ?? (news.job_id ? links.job?.(news.job_id) : undefined);
+    return linkTo(url, news.job, format) + (isShared ? "" : details[i]);
+  });
+  const subject = group.length === 1 ? names[0] : `${group.length} jobs`;
+  const head = `${sign} ${subject}${isShared ? details[0] : ""} ${describe(group, context)}`;
+  if (group.length > 1) return { head: `${head}\n`, list: names, jobs: group.length };
+  const failures = ids.map((id) => linkTo(links.job?.(id), `${id}`, format));
+  return { head: failures.length > 0 ? `${head}\nfailures: ` : head, list: failures, jobs: 1 };
+}
+
+/** Behind a job's name: where it failed and why, as far as that says more than that its script did. */
+function detailsOf({ kind, stage, reason, since }: News, { text }: Format) {
+  if (kind === "gone") return ` (not run since ${since.slice(0, 10)})`;
+  if (kind === "recovered") return "";
+  const known = [stage, reason === "script_failure" ? undefined : reason].filter(Boolean);
+  return known.length > 0 ? ` (${text(cut(known.join(": "), MAX_LABEL))})` : "";
+}
+
+function describeBroken(group: Group, context: Context) {
+  const [{ turned }] = group;
+  const failed = `failed ${formatSpan(group.map(({ times }) => times))} times in a row`.replace(/ 1 times/, " 1 time");
+  if (!turned) return failed;
+  const { text } = context.format;
+  const commit = linkCommit(turned, context);
+  if (turned.from === undefined) return `${failed} since ${commit} or earlier`;
+  if (turned.from === turned.commit) return `${failed} with ${commit}, which had passed before`;
+  const changes = linkChanges(turned, turned.from, context);
+  if (!turned.title && !turned.author) return `${failed}, ${changes}`;
+  const title = turned.title && !context.title ? ` "${text(turned.title)}"` : "";
+  const author = turned.author ? ` by ${text(turned.author)}` : "";
+  return `${failed} since ${commit}${title}${author}, ${changes}`;
+}
+
+function describeOften(group: Group) {
+  const times = formatSpan(group.map((news) => news.times));
+  const executions = formatSpan(group.map((news) => news.executions));
+  return `failed ${times} ${times === "1" ? "time" : "times"} in the last ${executions} executions`;
+}
+
+function describeRecovered(group: Group, context: Context) {
+  const [{ turned }] = group;
+  const times = formatSpan(group.map((news) => news.times));
+  const longestMs = Math.max(...group.map(({ since }) => Date.parse(context.at) - Date.parse(since)));
+  const alerts = group.length === 1 ? "its alert was open for" : "the alerts were open for up to";
+  const passed = `passed ${times} ${times === "1" ? "time" : "times"} in a row, ${alerts} ${formatDuration(longestMs)}`;
+  if (!turned?.from) return passed;
+  const { text } = context.format;
+  const commit = linkCommit(turned, context);
+  if (turned.from === turned.commit) return `${passed}, with ${commit}, which had failed before`;
+  if (!turned.title && !turned.author) return `${passed}, ${linkChanges(turned, turned.from, context)}`;
+  const title = turned.title ? ` "${text(turned.title)}"` : "";
+  return `${passed}, mended by ${commit}${title}${turned.author ? ` (${text(turned.author)})` : ""}`;
+}
+
+function describeGone({ length }: Group) {
+  return length === 1 ? "is gone: its alert is closed" : "are gone: their alerts are closed";
+}
+
+/** What the run says that creates the document: who sees it knows that all is set up, or that the document was lost. */
+function writeHello(hello: NonNullable<Told["hello"]>, pipeline: Told["pipeline"], format: Format): string {
+  const { in_a_row, often, window, document } = hello;
+  const from = linkPipeline(pipeline, format);
+  return [
+    `👋 check-failures now watches the CI jobs of ${placeOf(pipeline, format)}, from ${from} on.`,
+    `It will speak when a job has failed ${describeThresholds(in_a_row, often, window)}, and when a broken job has recovered. Until then it is silent.`,
+    `Have you seen this message before? Then the document ${format.text(document)} was lost, and with it the open alerts.`,
+  ].join("\n");
+}
+
+/** What the first run tells the broadcast channel. */
+function sayHello(task: Task, document: string): Told {
+  const { CONSECUTIVE_THRESHOLD: in_a_row, CUMULATIVE_THRESHOLD: often, CUMULATIVE_LENGTH: window } = task.limits;
+  const hello = { document, in_a_row, often, window };
+  return { channel: null, pipeline: describePipeline(task), news: [], hello };
+}
+
+/** What messages tell of a pipeline. */
+function describePipeline({ pipeline, now }: Pick<Task, "pipeline" | "now">): Told["pipeline"] {
+  const { CI_PIPELINE_ID: id, CI_COMMIT_SHA: commit, CI_COMMIT_BRANCH: branch, CI_PIPELINE_URL: url } = pipeline;
+  return { id, commit, branch, url, at: now.toISOString(), project: projectOf(pipeline) };
+}
+
+function projectOf({ CI_PROJECT_PATH, CI_PROJECT_URL, GITHUB_ACTIONS, GITLAB_CI }: Pipeline): Project {
+  const project: Project = {};
+  if (CI_PROJECT_PATH) project.name = CI_PROJECT_PATH;
+  if (CI_PROJECT_URL) project.url = CI_PROJECT_URL;
+  if (GITLAB_CI === "true") project.ci = "gitlab";
+  if (GITHUB_ACTIONS === "true") project.ci = "github";
+  return project;
+}
+
+type Links = ReturnType<typeof linksOf>;
+
+/** The pages of GitLab or GitHub: undefined where the project's address is not known, or its CI is neither. */
+export function linksOf({ project, url, id }: { project: Project; url?: string | null | undefined; id?: number }) {
+  const { ci, url: home } = project;
+  if (!home || !ci) return { pipeline: url ?? undefined };
+  const base = ci === "github" ? `${home}/` : `${home}/-/`;
+  const encode = encodeURIComponent;
+  return {
+    // A run's number, which GitHub's runs are counted by here, is not in its address.
+    pipeline: url ?? (ci === "gitlab" && id !== undefined ? `${base}pipelines/${id}` : undefined),
+    commit: (commit: string) => `${base}commit/${encode(commit)}`,
+    compare: (from: string, to: string) => `${base}compare/${encode(from)}...${encode(to)}`,
+    job: (job: number) => `${base}${ci === "github" ? "runs" : "jobs"}/${job}`,
+  };
+}
+
+function linkTo(url: string | null | undefined, label: string, { text, link }: Format) {
+  return url ? link(label, url) : text(label);
+}
+
+function linkCommit({ commit }: Turn, { links, format }: Context) {
+  return linkTo(links.commit?.(commit), shorten(commit), format);
+}
+
+function linkChanges({ commit }: Turn, from: string, { links, format }: Context) {
+  return linkTo(links.compare?.(from, commit), `changes since ${shorten(from)}`, format);
+}
+
+// --- Report: the tracked jobs as a table, those with an open alert first.
+
+export type Row = { name: string; job: TrackedJob; failures: number };
+
+/** The tracked jobs: broken ones first, then those that fail often, then by their failures and their names. */
+export function sortJobs(jobs: Map<string, TrackedJob>): Row[] {
+  const rankOf = ({ alert }: TrackedJob) => ["consecutive", "cumulative", undefined].indexOf(alert?.kind);
+  return [...jobs]
+    .map(([name, job]) => ({ name, job, failures: failuresIn(job.jobs_info).length, key: naturalKey(name) }))
+    .sort(
+      (a, b) =>
+        rankOf(a.job) - rankOf(b.job) ||
+        b.failures - a.failures ||
+        b.job.consecutive_failures - a.job.consecutive_failures ||
+        compare(a.key, b.key),
+    );
+}
+
+/** The table of the tracked jobs, with at most so many rows. The name comes last: no name can break a column. */
+export function formatTable({ jobs }: JobExecutions, limits: Limits, maxRows = Number.POSITIVE_INFINITY): string {
+  if (jobs.size === 0) return "No job is tracked: none has failed lately.";
+  const { CONSECUTIVE_THRESHOLD, CUMULATIVE_THRESHOLD, CUMULATIVE_LENGTH, JOB_THRESHOLDS } = limits;
+  const sorted = sortJobs(jobs);
+  const count = (kind: Alert["kind"] | undefined) => sorted.filter(({ job }) => job.alert?.kind === kind).length;
+  const counts = `${count("consecutive")} broken, ${count("cumulative")} failing often, ${count(undefined)} only watched`;
+  const thresholds = describeThresholds(CONSECUTIVE_THRESHOLD, CUMULATIVE_THRESHOLD, CUMULATIVE_LENGTH);
+  const exceptions = JOB_THRESHOLDS.length > 0 ? "; JOB_THRESHOLDS has exceptions" : "";
+  const left = sorted.length - maxRows;
+  return [
+    `${formatCount(sorted.length, "job")}: ${counts}`,
+    `A job alerts when it has failed ${thresholds}${exceptions}.`,
+    "In executions, ✗ failed and · passed, the latest at the right.",
+    "",
+    ...alignRows(sorted.slice(0, maxRows), CUMULATIVE_LENGTH),
+    ...(left > 0 ? [`and ${left} more: report has all`] : []),
+  ].join("\n");
+}
+
+function alignRows(rows: Row[], window: number): string[] {
+  const cells = rows.map(({ name, job, failures }) => [
+    stripOf(job),
+    `${job.consecutive_failures}`,
+    `${failures}`,
+    job.alert ? `${KINDS[job.alert.kind].word} since ${job.alert.at.slice(0, 10)}` : "",
+    toOneLine(name),
+  ]);
+  const lines = [["executions", "in a row", `in ${window}`, "alert", "job"], ...cells];
+  const widths = [0, 1, 2, 3].map((column) => lines.reduce((max, line) => Math.max(max, line[column]?.length ?? 0), 0));
+  return lines.map(([strip = "", inARow = "", inWindow = "", alert = "", name = ""]) => {
+    const [first = 0, second = 0, third = 0, fourth = 0] = widths;
+    const numbers = [strip.padStart(first), inARow.padStart(second), inWindow.padStart(third)];
+    return [...numbers, alert.padEnd(fourth), name].join("  ");
+  });
+}
+
+// === What touches the world: what somebody reads before giving it a token.
+
+// --- Delivery: messages are recorded in the document, sent, and then taken out, or handed on to the next run.
+
+const DUE_MS = 5 * MINUTE_MS; // a run that recorded a message is over long before another may send it
 const MAX_WAITING = 10; // of one channel, in one run: a token that was dead for long is no flood
 const SETTLE_TIMEOUT_MS = 20_000; // on top of the run's: what became of the messages must still be stored
 
+/** A message as it is sent: whom to mention, and how many alerts are open after this pipeline. */
+export type Message = PendingAlert & { mentions: string[]; open: number };
+
 /** A message and what became of it; `due` is when the next run may send one that was not delivered. */
-export type Delivery = PendingAlert & { delivered: boolean; dropped?: boolean; error?: string };
+export type Delivery = Message & { delivered: boolean; isDropped?: boolean; failure?: Failure };
 
-/** Records the texts of this run in the document, and takes over what is due of earlier runs. */
-function recordMessages(
-  document: JobExecutions,
-  texts: Pick<PendingAlert, "channel" | "text">[],
-  { sender, now }: Pick<Edges, "sender" | "now">,
-) {
-  const due = document.pending_alerts.filter((alert) => Date.parse(alert.due) <= now.getTime());
-  // Without channels, everything was said in one place: an owner's copy is dropped.
-  const dropped = due.filter(({ channel }) => channel !== null && sender.broadcast === null);
-  const sendable = due.filter((alert) => !dropped.includes(alert));
-  const waiting = [...groupBy(sendable, ({ channel }) => channel).values()].flatMap((all) => all.slice(0, MAX_WAITING));
-  const left = document.pending_alerts.filter((alert) => !dropped.includes(alert) && !waiting.includes(alert));
+/** Records in the document what this run tells, and takes over what is due of earlier runs. */
+function recordMessages(document: JobExecutions, own: Told[], { owners, now }: Task, { broadcast }: Sender) {
+  const inMs = ({ due }: PendingAlert) => Date.parse(due) - now.getTime();
+  // A message that waits for longer than a day was recorded by a clock that ran ahead.
+  const due = document.pending_alerts.filter((alert) => inMs(alert) <= 0 || inMs(alert) > DAY_MS);
+  // Without channels, all was said in one place. A channel that no owner has may be anybody's.
+  const isSendable = ({ channel }: Told) => channel === null || (broadcast !== null && isKnownChannel(channel, owners));
+  const waiting = groupBy(due.filter(isSendable), ({ channel }) => channel).flatMap((all) => all.slice(0, MAX_WAITING));
+  const dropped = new Set(due.filter((alert) => !isSendable(alert)));
+  const taken = new Set([...waiting, ...dropped]);
+  const left = document.pending_alerts.filter((alert) => !taken.has(alert));
+  const warnings = [...new Set([...dropped].map(({ channel }) => channel))].flatMap((channel) =>
+    broadcast === null ? [] : `What waited for ${channel} is dropped: no owner has that channel any more`,
+  );
   const dueNext = new Date(now.getTime() + DUE_MS).toISOString();
-  const messages = [...waiting, ...texts].map((message) => ({ ...message, id: randomUUID(), due: dueNext }));
-  const isSame = messages.length === 0 && dropped.length === 0;
-  return { document: isSame ? document : { ...document, pending_alerts: [...left, ...messages] }, messages };
+  const sent = [...waiting, ...own].map((told): PendingAlert => {
+    // Where Slack asked to wait for longer, what it refused comes first: this waits behind it.
+    const limited = left.findLast((alert) => alert.channel === told.channel && inMs(alert) > DUE_MS);
+    return { ...told, id: randomUUID(), due: limited?.due ?? dueNext };
+  });
+  const isChanged = taken.size > 0 || own.length > 0;
+  const messages = sent.filter((message) => message.due === dueNext);
+  return { document: { ...document, pending_alerts: [...left, ...sent] }, messages, isChanged, warnings };
 }
 
-/** Sends messages, to each channel in their order. A failure is noted in the delivery and stops no other. */
+/** Sends messages, to each channel in their order. A failure stops what else is for that channel, and no other. */
 export async function sendNotification(
-  messages: PendingAlert[],
-  edges: Pick<Edges, "sender" | "now" | "signal">,
+  messages: Message[],
+  { sender, signal }: Pick<World, "sender" | "signal">,
+  now: Date,
 ): Promise<Delivery[]> {
-  const channels = [...groupBy(messages, ({ channel }) => channel).values()];
-  const sent = await Promise.all(channels.map((queue) => sendInOrder(queue, edges)));
-  return sent.flat();
+  const send = (queue: Message[]) => sendInOrder(queue, sender, now, signal);
+  return (await Promise.all(groupBy(messages, ({ channel }) => channel).map(send))).flat();
 }
 
-async function sendInOrder(queue: PendingAlert[], { sender, now, signal }: Pick<Edges, "sender" | "now" | "signal">) {
+async function sendInOrder(queue: Message[], sender: Sender, now: Date, signal: AbortSignal): Promise<Delivery[]> {
   const deliveries: Delivery[] = [];
-  let pause: Partial<Delivery> | undefined; // what Slack asked for: until then, nothing is tried in this channel
-  for (const message of queue) {
-    if (pause) {
-      deliveries.push({ ...message, ...pause, delivered: false });
-      continue;
-    }
+  for (const [i, message] of queue.entries()) {
     try {
-      await sender.send(message.text, message.channel, signal);
+      await sender.send(message, message.channel, signal);
       deliveries.push({ ...message, delivered: true });
     } catch (error) {
-      const { message: reason, retryAt, isOfChannel } = error as Failure;
+      const failure = error as Failure;
       const isOwners = message.channel !== null && bareName(message.channel) !== bareName(sender.broadcast);
-      const due = (retryAt ?? now).toISOString();
-      deliveries.push({ ...message, delivered: false, dropped: Boolean(isOfChannel && isOwners), due, error: reason });
-      if (retryAt) pause = { due, error: reason };
+      if (failure.isOfChannel && isOwners) {
+        deliveries.push({ ...message, delivered: false, isDropped: true, failure });
+        continue;
+      }
+      // The rest waits as well: a recovery must not come before its alert.
+      const due = new Date(now.getTime() + Math.min(failure.waitMs ?? 0, DAY_MS)).toISOString();
+      return [...deliveries, ...queue.slice(i).map((left) => ({ ...left, delivered: false, due, failure }))];
     }
   }
   return deliveries;
 }
 
 /** Takes what was delivered or dropped out of the document, and hands on the rest; resolves to what kept it from that. */
-async function settleMessages(deliveries: Delivery[], { store, pause }: Edges): Promise<string[]> {
+async function settleMessages(deliveries: Delivery[], { store, pause }: World): Promise<string[]> {
   if (deliveries.length === 0) return [];
   const settled = new Map(deliveries.map((delivery) => [delivery.id, delivery]));
-  const edges = { store, pause, signal: AbortSignal.timeout(SETTLE_TIMEOUT_MS) };
   try {
-    await changeDocument(edges, async (stored) => {
-      const pending = stored?.pending_alerts ?? [];
-      if (!stored || !pending.some(({ id }) => settled.has(id))) return { document: stored, messages: [] };
-      const pending_alerts = pending.flatMap((alert) => {
-        const { delivered, dropped, due } = settled.get(alert.id) ?? { due: alert.due };
-        return delivered || dropped ? [] : { ...alert, due };
+    await changeDocument({ store, pause, signal: AbortSignal.timeout(SETTLE_TIMEOUT_MS) }, async (stored) => {
+      const document = stored ?? createInitialJobExecutions();
+      const isChanged = document.pending_alerts.some(({ id }) => settled.has(id));
+      const pending_alerts = document.pending_alerts.flatMap((alert) => {
+        const { delivered, isDropped, due } = settled.get(alert.id) ?? { due: alert.due };
+        return delivered || isDropped ? [] : { ...alert, due };
       });
-      return { document: { ...stored, pending_alerts }, messages: [] };
+      return { document: { ...document, pending_alerts }, isChanged };
     });
     return [];
   } catch (error) {
@@ -857,24 +1311,18 @@ async function settleMessages(deliveries: Delivery[], { store, pause }: Edges): 
   }
 }
 
-function describeFailures(deliveries: Delivery[], { broadcast }: Sender): string[] {
-  const dropped = deliveries.filter((delivery) => delivery.dropped);
-  const waiting = deliveries.filter((delivery) => !delivery.delivered && !delivery.dropped);
-  const errors = [...groupBy(dropped, ({ channel }) => channel).values()].map(
-    ([{ channel, error }]) => `${channel} refused what ${broadcast} has as well, so it is dropped: ${error}`,
-  );
-  if (waiting.length > 0) {
-    const reasons = waiting.map(({ channel, error }) => [channel ?? broadcast, error].filter(Boolean).join(": "));
-    const due = waiting
-      .map((delivery) => delivery.due)
-      .sort()
-      .at(-1);
-    const count = `${waiting.length} of ${deliveries.length} messages`;
-    errors.push(
-      `${count} not delivered; the next run from ${due} on, or a retry of this job, sends them: ${[...new Set(reasons)].join("; ")}`,
-    );
-  }
-  return errors;
+/** A line for each channel and reason: who refused what, and what to do. */
+function describeFailures(deliveries: Delivery[], { name, broadcast }: Sender): string[] {
+  const failed = deliveries.filter(({ failure }) => failure);
+  return groupBy(failed, ({ channel, failure }) => JSON.stringify([channel, failure?.message])).map((group) => {
+    const [{ channel, failure, isDropped }] = group;
+    const { reason = failure?.message, todo, isReached = true } = failure ?? {};
+    const what = formatCount(group.length, "message");
+    const where = channel ?? broadcast;
+    const problem = `${isReached ? `${name} refused` : `${name} could not be reached with`} ${what}${where ? ` for ${where}` : ""}: ${reason}`;
+    if (isDropped) return `${problem}; ${broadcast} has it as well, so it is dropped: ${todo}`;
+    return `${problem}; ${todo ? `${todo}, then retry this job` : "retry this job later"} (the next run sends it too)`;
+  });
 }
 
 // --- Store: an object in S3, or a local file. AWS's credentials are found by the SDK, and stay in it.
@@ -890,8 +1338,10 @@ export type Store = {
 };
 
 const ACCESS_POINT = /^s3:\/\/(arn:[^/]+:accesspoint[:/][^/]+)\/(.+)$/is; // its name has a slash or a colon in it
-const NO_ETAG = "an answer without an ETag, as a proxy would give it";
 const BUCKET = /^s3:\/\/([^/]+)\/(.+)$/is;
+const NO_ETAG = "an answer without an ETag, as a proxy would give it";
+const PROXY_ANSWERED = "whether a proxy answered instead";
+const CANNOT_UPLOAD = "Cannot upload job executions to";
 
 /** The store that `JOB_EXECUTIONS_URL` names. */
 export function openStore(access: StoreAccess, network: Network): Store {
@@ -906,27 +1356,35 @@ function s3Store(access: StoreAccess, network: Network, object: { Bucket: string
   const isConditional = access.S3_CONDITIONAL_WRITES === "on";
   const isPathStyle = endpoint !== undefined && !object.Bucket.startsWith("arn:");
   const client = new S3Client({ ...clientOptions(access, network), forcePathStyle: isPathStyle });
+  const explain = (error: unknown, what: string, signal: AbortSignal) => {
+    const advise = (said: string, status?: number) => adviceOnS3(said, status, what === CANNOT_UPLOAD, object.Bucket);
+    return explainAws(error, { what: `${what} ${source}`, peer: "S3", advise, signal, network });
+  };
   return {
     source,
     async read(abortSignal) {
+      await client.config.credentials().catch((error) => {
+        const what = `Cannot read job executions from ${source}`;
+        throw explainAws(error, { what, peer: "AWS's STS", advise: adviceOnRole, signal: abortSignal, network });
+      });
       try {
         const { Body, ETag } = await client.send(new GetObjectCommand(object), { abortSignal });
         if (!ETag || !Body) throw new Error(NO_ETAG);
         const decoder = new TextDecoder("utf-8", { fatal: true });
         let text = ""; // piece by piece, as the bytes of 56 MB would else be in memory twice
         for await (const bytes of Body as AsyncIterable<Uint8Array>) text += decoder.decode(bytes, { stream: true });
-        return { text: text + decoder.decode(), version: ETag };
+        return { text: text + decoder.decode(), version: ETag.replace(/^W\//, "") }; // a proxy's, which S3 refuses
       } catch (error) {
         // By its name, as there may be two copies of the SDK.
         if ((error as Error).name === "NoSuchKey") return undefined;
-        throw explainS3(error, { action: "read", source, isTimeUp: abortSignal.aborted, network });
+        throw explain(error, "Cannot read job executions from", abortSignal);
       }
     },
     async write(Body, version, abortSignal) {
       const command = new PutObjectCommand({
         ...object,
-        ...checksumOf(Body),
         Body,
+        ChecksumSHA256: createHash("sha256").update(Body).digest("base64"), // buckets with object lock want one
         ContentType: "application/json",
         ServerSideEncryption: access.S3_SSE === "none" ? undefined : access.S3_SSE,
         IfMatch: isConditional ? version : undefined,
@@ -940,7 +1398,7 @@ function s3Store(access: StoreAccess, network: Network, object: { Bucket: string
         const { name, $metadata } = error as S3ServiceException;
         const isOtherVersion = [409, 412].includes($metadata?.httpStatusCode ?? 0) || name === "NoSuchKey";
         if (isConditional && isOtherVersion) return false;
-        throw explainS3(error, { action: "upload", source, isTimeUp: abortSignal.aborted, network });
+        throw explain(error, CANNOT_UPLOAD, abortSignal);
       }
     },
   };
@@ -963,48 +1421,61 @@ function clientOptions(access: StoreAccess, network: Network) {
   };
 }
 
-/** Buckets with object lock want a checksum, and of these, old stores know only MD5, which FIPS mode forbids. */
-function checksumOf(body: Buffer): { ContentMD5: string } | { ChecksumSHA256: string } {
-  try {
-    return { ContentMD5: createHash("md5").update(body).digest("base64") };
-  } catch {
-    return { ChecksumSHA256: createHash("sha256").update(body).digest("base64") };
-  }
-}
-
-type Asked = { action: "read" | "upload"; source: string; isTimeUp: boolean; network: Network };
-
-function explainS3(error: unknown, { action, source, isTimeUp, network }: Asked) {
+/** An error of AWS for people: who answered what, and what `advise` makes of its words and its status. */
+function explainAws(
+  error: unknown,
+  asked: {
+    what: string;
+    peer: string;
+    advise: (said: string, status?: number) => string;
+    signal: AbortSignal;
+    network: Network;
+  },
+) {
   const { name, message, $metadata: { httpStatusCode: status } = {} } = error as S3ServiceException;
-  const [reason] = isTimeUp ? ["no complete answer in time"] : message.split(/\.?\n/);
-  const answer = status ? `S3 answered ${status} ${name}: ${reason}` : `S3: ${reason}`;
-  const what = action === "read" ? "Cannot read job executions from" : "Cannot upload job executions to";
-  const todo = adviceOnTrust(error, network) ?? adviceOnS3(`${name} ${reason}`, status, action);
-  return failure(`${what} ${source}: ${answer}`, todo, { cause: error });
+  const [reason] = asked.signal.aborted ? ["no complete answer in time"] : message.split(/\.?\n/);
+  const answer = status ? `${asked.peer} answered ${status} ${name}: ${reason}` : `${asked.peer}: ${reason}`;
+  const todo = adviceOnTrust(error, asked.network) ?? asked.advise(`${name} ${reason}`, status);
+  return failure(`${asked.what}: ${answer}`, todo, { cause: error });
 }
+
+/** What to do where there are no credentials. */
+function adviceOnRole(said: string, status?: number) {
+  if (status !== undefined || /AccessDenied|InvalidIdentityToken|IDPCommunication|ExpiredToken|Validation/.test(said)) {
+    return "check AWS_ROLE_ARN, the trust policy of that role, and the audience (aud) of the token in AWS_WEB_IDENTITY_TOKEN_FILE";
+  }
+  if (/ENOENT|no such file|web ?identity/i.test(said)) {
+    return "write the CI's token into the file that AWS_WEB_IDENTITY_TOKEN_FILE names, and check AWS_ROLE_ARN";
+  }
+  return CHECK_CREDENTIALS;
+}
+
+const CHECK_CREDENTIALS =
+  "check the AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or a role";
 
 /** What to do, by the name of S3's error and its message, by the status, and by what was asked. */
-function adviceOnS3(said: string, status: number | undefined, action: Asked["action"]) {
+function adviceOnS3(said: string, status: number | undefined, isUpload: boolean, bucket: string) {
   if (/NoSuchBucket/.test(said)) return "check JOB_EXECUTIONS_URL";
   if (/InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken|[Cc]redentials/.test(said)) {
-    return "check the AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or a role";
+    return CHECK_CREDENTIALS;
   }
   if (/Region is missing|PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocation/.test(said)) {
     return "set AWS_REGION to the region of the bucket";
   }
   if (/RequestTimeTooSkewed/.test(said)) return "set the clock of this machine";
   if (/encoded data was not valid/.test(said)) return "the document is not UTF-8: restore an earlier version of it";
+  if (said.includes(` ${bucket}.`) && !/\.amazonaws\.com/.test(said)) {
+    return "set AWS_ENDPOINT_URL_S3: an endpoint in AWS's own config file is not addressed path-style";
+  }
   if (status === 403) {
     const rights = "allow s3:GetObject, s3:PutObject and s3:ListBucket (without it, a missing object is a 403)";
-    return action === "read"
-      ? rights
-      : `${rights}; if the bucket demands KMS, set S3_SSE=aws:kms (or none: its default)`;
+    return isUpload ? `${rights}; if the bucket demands an encryption, set S3_SSE, e.g. aws:kms` : rights;
   }
-  if (action === "upload" && (status === 400 || status === 501)) {
+  if (isUpload && (status === 400 || status === 501)) {
     return "if the store lacks If-Match, set S3_CONDITIONAL_WRITES=off; if it lacks encryption, set S3_SSE=none";
   }
   if (status === 429 || (status ?? 0) >= 500) return "try again later";
-  return "check AWS_ENDPOINT_URL_S3, the network, and whether a proxy answered instead";
+  return `check AWS_ENDPOINT_URL_S3, the network, and ${PROXY_ANSWERED}`;
 }
 
 /** For one run at a time: it has no version. */
@@ -1025,7 +1496,7 @@ function fileStore(path: string): Store {
       } catch (error) {
         await rm(temporary, { force: true }).catch(() => {}); // what went wrong before says more
         const todo = "check JOB_EXECUTIONS_URL, and that this user may write there";
-        throw failure(`Cannot upload job executions to ${path}: ${(error as Error).message}`, todo, { cause: error });
+        throw failure(`${CANNOT_UPLOAD} ${path}: ${(error as Error).message}`, todo, { cause: error });
       }
     },
   };
@@ -1043,104 +1514,95 @@ export type PipelineJob = {
   url?: string | null | undefined;
 };
 
-/** The jobs of the pipeline that failed, or those that passed; one entry a name. */
-export type Jobs = (scope: "failed" | "passed") => Promise<PipelineJob[]>;
+/** The jobs of a pipeline, one entry a name, and what is not sure of them. Not every list has those that did not run. */
+export type Listing = { jobs: PipelineJob[]; warnings: string[]; hasNotRun: boolean };
+export type Jobs = () => Promise<Listing>;
 
-const Id = v.pipe(v.number(), v.safeInteger(), v.minValue(1));
-const Name = v.pipe(v.string(), v.nonEmpty());
-// These are for the looks of a message, which does as well without them.
-const Page = v.fallback(v.nullish(httpUrl("")), undefined);
-const Detail = v.fallback(v.nullish(v.string()), undefined);
-
-const GitLabJob = v.object({
-  id: Id,
-  name: Name,
-  status: v.string(),
-  allow_failure: v.optional(v.boolean(), false),
-  stage: Detail,
-  failure_reason: Detail,
-  web_url: Page,
-});
-
-/** A trigger job, with the pipeline that it made, if it could. */
-const GitLabBridge = v.object({
-  ...GitLabJob.entries,
-  pipeline: v.nullish(v.object({ project_id: Id })),
-  downstream_pipeline: v.nullish(v.object({ id: Id, project_id: Id, status: v.string() })),
-});
-
-const GitHubJob = v.object({
-  id: Id,
-  name: Name,
-  run_attempt: v.nullish(v.number()),
-  status: v.string(),
-  conclusion: v.nullish(v.string()),
-  html_url: Page,
-  steps: v.nullish(v.array(v.object({ name: v.string(), conclusion: v.nullish(v.string()) }))),
-});
-
-/** Either of both CIs' lists: GitHub's is one of pages, or a page alone. */
-const Listing = v.lazy((json) => {
-  const isPage = (item: unknown) => isPlainObject(item) && "jobs" in item;
-  return [json].flat().some(isPage) ? GitHubListing : GitLabListing;
-});
-const GitLabListing = v.pipe(v.array(GitLabJob), v.mapItems(fromGitLab));
-const GitHubListing = v.pipe(
-  v.unknown(),
-  v.transform((json) => [json].flat()),
-  v.array(v.object({ jobs: v.array(GitHubJob) })),
-  v.transform((pages) => pages.flatMap(({ jobs }) => jobs.map(fromGitHub))),
+const Id = v.pipe(
+  v.number("Expected a number; where the CI has none, give build number * 1000 + index in the list"),
+  v.safeInteger(),
+  v.minValue(1),
 );
 
-type Source = { pipelineId: number; network: Network; signal: AbortSignal; warn: (warning: string) => void };
+/** A job as either CI lists it: what both have, what only GitLab has, and what only GitHub has. */
+const ListedJob = v.object({
+  id: Id,
+  name: v.pipe(v.string(), v.nonEmpty()),
+  status: v.string(),
+  allow_failure: v.fallback(v.boolean(), false),
+  stage: Note,
+  failure_reason: Note,
+  web_url: Address,
+  conclusion: v.nullish(v.string()),
+  run_attempt: v.fallback(v.nullish(v.number()), undefined),
+  html_url: Address,
+  steps: v.fallback(v.array(v.fallback(v.object({ name: Note, conclusion: Note }), {})), []),
+});
+type ListedJob = v.InferOutput<typeof ListedJob>;
 
-/** Where the jobs of a pipeline come from. Each scope is asked for once, however often it is needed. */
-export function openJobs(access: JobsAccess, source: Source): Jobs {
-  const { PIPELINE_JOBS_FILE: file } = access;
-  const list = file ? fileJobs(file) : gitLabJobs(access, source);
-  const asked = { failed: once(() => list("failed")), passed: once(() => list("passed")) };
-  return (scope) => asked[scope]();
-}
+/** A trigger job of GitLab, with the pipeline that it made, if it could. */
+const Bridge = v.object({
+  ...ListedJob.entries,
+  pipeline: v.fallback(v.nullish(v.object({ project_id: Id })), undefined),
+  downstream_pipeline: v.nullish(
+    v.object({ id: Id, project_id: v.fallback(v.nullish(v.number()), undefined), status: Note }),
+  ),
+});
+type Bridge = v.InferOutput<typeof Bridge>;
 
-function once<T>(make: () => T): () => T {
-  let made: T | undefined;
-  return () => {
-    made ??= make();
-    return made;
-  };
-}
+/** A page of GitHub's list, with the number of jobs on all pages. */
+const Page = v.object({ total_count: v.fallback(v.number(), 0), jobs: v.array(ListedJob) });
 
-function fileJobs(file: string): Jobs {
-  // It may be a pipe, of which a second reading finds nothing.
-  const jobs = once(async () => {
-    const todo = "write into it what GitLab's or GitHub's API lists as the jobs of a pipeline, as it is neither";
-    const text = await readTextFile(file);
-    return latestAttempts(parseJson(Listing, text, { source: `The list of jobs in ${file}`, todo }));
-  });
-  return async (scope) => (await jobs()).filter((job) => job.outcome === scope);
-}
+/** A file of jobs: an array of them, a page, or an array of pages. */
+const PagesOfJobs = v.lazy((json) => {
+  const isPaged = [json].flat().some((item) => isPlainObject(item) && "jobs" in item);
+  const toPages = v.transform((jobs: ListedJob[]) => [{ total_count: 0, jobs }]);
+  const toArray = v.transform((page: unknown) => [page].flat());
+  return isPaged ? v.pipe(v.unknown(), toArray, v.array(Page)) : v.pipe(v.array(ListedJob), toPages);
+});
 
-function fromGitLab(job: v.InferOutput<typeof GitLabJob>): Attempt {
-  const { id, name, status, allow_failure, stage, failure_reason: reason, web_url: url } = job;
-  const outcome = status === "success" ? "passed" : status === "failed" && !allow_failure ? "failed" : "not run";
-  return { id, name, outcome, stage, reason, url };
-}
+// Any other word is one of which nobody knows what it means.
+const GITLAB_STATUSES =
+  "success failed canceled canceling skipped manual scheduled created preparing pending running waiting_for_resource waiting_for_callback";
+const GITHUB_STATUSES = "completed queued in_progress waiting requested pending";
+const GITHUB_CONCLUSIONS = "success failure timed_out neutral cancelled skipped action_required stale startup_failure";
+const STARTED = ["success", "failed", "running"];
+const UNFINISHED = ["created", "preparing", "pending", "running", "waiting_for_resource", "waiting_for_callback"];
 
-function fromGitHub(job: v.InferOutput<typeof GitHubJob>): Attempt {
-  const { id, name, status, conclusion, run_attempt: attempt, steps, html_url: url } = job;
-  const ended = status === "completed" ? conclusion : undefined;
+/** A job of a list. `attempt` is given by GitHub only; `unknown` is the word of which no outcome is known. */
+type Attempt = PipelineJob & { attempt?: number | null | undefined; unknown?: string | undefined };
+
+function toAttempt(job: ListedJob): Attempt {
+  const { id, name, status, conclusion, run_attempt: attempt } = job;
+  if (status !== "completed" && !conclusion) {
+    const failed = job.allow_failure ? "not run" : "failed";
+    const outcome = status === "success" ? "passed" : status === "failed" ? failed : "not run";
+    const isKnown = `${GITLAB_STATUSES} ${GITHUB_STATUSES}`.split(" ").includes(status);
+    const { stage, failure_reason: reason, web_url, html_url } = job;
+    return {
+      id,
+      name,
+      outcome,
+      stage,
+      reason,
+      url: web_url ?? html_url,
+      attempt,
+      unknown: isKnown ? undefined : status,
+    };
+  }
+  const ended = status === "completed" ? (conclusion ?? "") : status;
   const hasFailed = ended === "failure" || ended === "timed_out";
   const outcome = hasFailed ? "failed" : ended === "success" ? "passed" : "not run";
-  const step = steps?.find((step) => step.conclusion === "failure")?.name;
-  return { id, name, outcome, attempt, reason: conclusion === "timed_out" ? conclusion : step, url };
+  const isKnown = `${GITHUB_CONCLUSIONS} ${GITHUB_STATUSES} `.split(" ").includes(ended);
+  const step = job.steps.find((step) => step.conclusion === "failure")?.name;
+  const reason = ended === "timed_out" ? ended : step;
+  return { id, name, outcome, reason, url: job.html_url ?? job.web_url, attempt, unknown: isKnown ? undefined : ended };
 }
-
-type Attempt = PipelineJob & { attempt?: number | null | undefined };
 
 /** One job a name: the latest attempt, which has the highest id. Of several in that attempt, one that failed. */
 function latestAttempts<T extends Attempt>(jobs: T[]): T[] {
   const newestFirst = jobs.toSorted((a, b) => b.id - a.id);
-  return [...groupBy(newestFirst, ({ name }) => name).values()].map(([latest, ...earlier]) => {
+  return groupBy(newestFirst, ({ name }) => name).map(([latest, ...earlier]) => {
     const { attempt } = latest; // only GitHub numbers them; elsewhere each job is one
     const same = [latest, ...(attempt ? earlier.filter((job) => job.attempt === attempt) : [])];
     const find = (outcome: string) => same.find((job) => job.outcome === outcome);
@@ -1148,76 +1610,117 @@ function latestAttempts<T extends Attempt>(jobs: T[]): T[] {
   });
 }
 
+/** Where the jobs of a pipeline come from. */
+export function openJobs(access: JobsAccess, pipelineId: number, network: Network, signal: AbortSignal): Jobs {
+  const { PIPELINE_JOBS_FILE: file } = access;
+  return async () => {
+    const listing = file ? await fileJobs(file) : await gitLabJobs(access, pipelineId, network, signal);
+    const isMeasured = listing.jobs.some(({ outcome }) => outcome !== "not run");
+    const warning = "No job of this pipeline failed or passed: check that the list of jobs is complete";
+    return isMeasured ? listing : { ...listing, warnings: [...listing.warnings, warning] };
+  };
+}
+
+async function fileJobs(file: string): Promise<Listing> {
+  const source = `The list of jobs in ${file}`;
+  const todo = "write into it what GitLab or GitHub lists as the jobs of a pipeline (see --help; gh api needs --slurp)";
+  const pages = parseJson(PagesOfJobs, await readTextFile(file), { source, todo });
+  const listed = pages.flatMap((page) => page.jobs);
+  const total = Math.max(0, ...pages.map((page) => page.total_count));
+  if (total > listed.length) {
+    throw failure(`${source} has ${listed.length} of ${total} jobs`, "list all pages: gh api --paginate --slurp");
+  }
+  const attempts = listed.map(toAttempt);
+  const jobs = latestAttempts(attempts);
+  const unknown = groupBy(
+    attempts.filter((job) => job.unknown),
+    (job) => job.unknown,
+  ).map((group) => `${group[0].unknown} (${formatCount(group.length, "job")})`);
+  if (unknown.length === 0) return { jobs, warnings: [], hasNotRun: true };
+  const what = `${source} has words that neither CI uses: ${unknown.join(", ")}`;
+  const words =
+    "a status is success or failed (or, with status completed, a conclusion is success, failure or timed_out)";
+  if (jobs.every(({ outcome }) => outcome === "not run")) throw failure(`${what}; nothing is counted`, words);
+  return { jobs, warnings: [`${what}: these jobs are taken for not run; ${words}`], hasNotRun: true };
+}
+
 const PER_PAGE = 100; // the most that GitLab gives
 const MAX_DEPTH = 2; // of child pipelines, as in GitLab
-const STARTED = ["success", "failed", "running"];
-const FINISHED = ["success", "failed", "canceled", "skipped"];
-
-type Bridge = v.InferOutput<typeof GitLabBridge>;
+const MAY_NOT_READ = [401, 403, 404];
 
 /** Asks GitLab for the jobs of a pipeline, and for those of the child pipelines that its trigger jobs made. */
-function gitLabJobs(access: JobsAccess, { pipelineId, warn, ...connection }: Source): Jobs {
-  const list = <T extends v.GenericSchema>(path: string, schema: T) => listPages({ access, connection, path, schema });
+async function gitLabJobs(access: JobsAccess, id: number, network: Network, signal: AbortSignal): Promise<Listing> {
+  const warnings = new Set<string>(); // told once all is listed: what fails says more
+  const list = <T extends v.GenericSchema>(path: string, schema: T) => listPages(access, path, schema, network, signal);
+
+  async function listOrWarn<T extends v.GenericSchema>(path: string, schema: T, warning: string) {
+    return list(path, schema).catch((error: Failure) => {
+      if (!MAY_NOT_READ.includes(error.status ?? 0)) throw error;
+      warnings.add(`${warning}: ${error.message}`);
+      return undefined;
+    });
+  }
 
   /** The trigger jobs of a pipeline, and the jobs below them. */
   async function listBelow(id: number, depth: number): Promise<PipelineJob[]> {
-    const bridges = await list(`pipelines/${id}/bridges?`, GitLabBridge).catch((error: Failure) => {
-      if (![401, 403, 404].includes(error.status ?? 0)) throw error;
-      warn(`Trigger jobs and child pipelines are not counted: ${error.message}`);
-      return [];
-    });
-    const latest = latestAttempts(bridges.map((bridge) => ({ ...fromGitLab(bridge), bridge })));
+    const warning = "Trigger jobs and child pipelines are not counted";
+    const bridges = await listOrWarn(`pipelines/${id}/bridges?`, Bridge, warning);
+    const latest = latestAttempts((bridges ?? []).map((bridge) => ({ ...toAttempt(bridge), bridge })));
     return (await Promise.all(latest.map((job) => followBridge(job, depth)))).flat();
   }
 
   async function followBridge({ bridge, ...own }: PipelineJob & { bridge: Bridge }, depth: number) {
     const child = bridge.downstream_pipeline;
-    const projects = [bridge.pipeline?.project_id, access.CI_PROJECT_ID]; // the latter may be a path
-    if (!child || !projects.some((id) => `${id}` === `${child.project_id}`)) return [own];
-    if (!FINISHED.includes(child.status)) {
-      warn(`The child pipeline of ${own.name} is not finished, so not all of it counts: set strategy: depend there`);
+    const projects = [bridge.pipeline?.project_id, access.CI_PROJECT_ID].map(String); // the latter may be a path
+    if (!child || (child.project_id && !projects.includes(`${child.project_id}`))) return [own];
+    if (UNFINISHED.includes(child.status ?? "")) {
+      warnings.add(
+        `The child pipeline of ${own.name} is not finished: set strategy: depend there, or not all of it counts`,
+      );
     }
+    const warning = `The jobs of the child pipeline of ${own.name} are not counted`;
     const [jobs, below] = await Promise.all([
-      list(`pipelines/${child.id}/jobs?`, GitLabJob),
+      listOrWarn(`pipelines/${child.id}/jobs?`, ListedJob, warning),
       depth < MAX_DEPTH ? listBelow(child.id, depth + 1) : [],
     ]);
-    const inside = [...latestAttempts(jobs.map(fromGitLab)), ...below].map((job): PipelineJob => {
+    const inside = [...latestAttempts((jobs ?? []).map(toAttempt)), ...below].map((job): PipelineJob => {
       const isAllowed = bridge.allow_failure && job.outcome === "failed";
       return { ...job, name: `${own.name} / ${job.name}`, outcome: isAllowed ? "not run" : job.outcome };
     });
     // The trigger job itself is at fault only where no job came of it, as from wrong YAML.
-    const hasRun = jobs.some((job) => STARTED.includes(job.status)) || below.some((job) => job.outcome !== "not run");
+    const hasRun = jobs?.some((job) => STARTED.includes(job.status)) || below.some((job) => job.outcome !== "not run");
     return [{ ...own, outcome: hasRun ? ("passed" as const) : own.outcome }, ...inside];
   }
 
-  const below = once(() => listBelow(pipelineId, 1));
-  return async (scope) => {
-    const status = scope === "failed" ? "failed" : "success";
-    const [jobs, others] = await Promise.all([
-      list(`pipelines/${pipelineId}/jobs?scope[]=${status}&`, GitLabJob),
-      below(),
-    ]);
-    return latestAttempts([...jobs.map(fromGitLab), ...others]).filter((job) => job.outcome === scope);
-  };
+  const [jobs, below] = await Promise.all([
+    list(`pipelines/${id}/jobs?scope[]=failed&scope[]=success&`, ListedJob),
+    listBelow(id, 1),
+  ]);
+  return { jobs: latestAttempts([...jobs.map(toAttempt), ...below]), warnings: [...warnings], hasNotRun: false };
 }
 
-type Listing<T> = { path: string; schema: T; access: JobsAccess; connection: Omit<Source, "pipelineId" | "warn"> };
-
 /** All pages of a list: at once where GitLab says how many there are, else one after another while they are full. */
-async function listPages<T extends v.GenericSchema>({ path, schema, access, connection }: Listing<T>) {
+async function listPages<T extends v.GenericSchema>(
+  access: JobsAccess,
+  path: string,
+  schema: T,
+  network: Network,
+  signal: AbortSignal,
+) {
   const { CI_API_V4_URL, CI_PROJECT_ID = "", GITLAB_TOKEN, CI_JOB_TOKEN } = access;
   const headers = GITLAB_TOKEN ? { "private-token": GITLAB_TOKEN } : { "job-token": CI_JOB_TOKEN };
   const project = `${CI_API_V4_URL}/projects/${encodeURIComponent(CI_PROJECT_ID)}`;
   const peer = `GitLab at ${new URL(project).host}, asked for ${path.replace(/\?.*/, "")} of project ${CI_PROJECT_ID},`;
-  const todo = (status: number) =>
-    status === 401 || status === 403
-      ? "set GITLAB_TOKEN to one with read_api (CI_JOB_TOKEN may do for jobs from GitLab 18 on)"
-      : "check CI_API_V4_URL, CI_PROJECT_ID, CI_PIPELINE_ID, and what GITLAB_TOKEN can see";
+  const adviseOn = (status: number) => {
+    const isRefused = status === 401 || status === 403 || (status === 404 && !GITLAB_TOKEN);
+    if (isRefused) return "set GITLAB_TOKEN to one with read_api (CI_JOB_TOKEN may do for jobs from GitLab 18 on)";
+    return "check CI_API_V4_URL, CI_PROJECT_ID, CI_PIPELINE_ID, and what GITLAB_TOKEN can see";
+  };
   const readPage = async (page: number) => {
     const url = `${project}/${path}per_page=${PER_PAGE}&page=${page}`;
-    const { body, headers: answered } = await request(peer, url, { headers, todo, ...connection });
-    const advice = "check CI_API_V4_URL, and whether a proxy answered instead";
-    const items = parseJson(v.array(schema), body, { source: `The answer of ${peer}`, todo: advice });
+    const { body, headers: answered } = await request(peer, url, { headers, adviseOn, network, signal });
+    const todo = `check CI_API_V4_URL, and ${PROXY_ANSWERED}`;
+    const items = parseJson(v.array(schema), body, { source: `The answer of ${peer}`, todo });
     const next = answered["x-next-page"] ?? (/rel="?next/.test(`${answered.link}`) || items.length === PER_PAGE);
     return { items, hasNext: Boolean(next), total: Number(answered["x-total-pages"] ?? 0) };
   };
@@ -1228,89 +1731,163 @@ async function listPages<T extends v.GenericSchema>({ path, schema, access, conn
   return pages.flatMap(({ items }) => items);
 }
 
-// --- Slack: its API, a webhook, or stdout where there is neither.
+// --- Senders: Slack's API, a webhook, a command, or stdout where there is none of them.
 
 /**
- * How messages are delivered. `broadcast` is the channel that gets everything, null where there are no channels; a
- * message for `null` goes there. `send` throws where a message was not delivered.
+ * How messages are delivered. `name` is told of in errors, `place` in the log. `broadcast` is the channel that gets
+ * everything, null where there are no channels; a message for `null` goes there. `send` throws where a message was not
+ * delivered.
  */
 export type Sender = {
   name: string;
+  place: string;
   broadcast: string | null;
-  send: (text: string, channel: string | null, signal: AbortSignal) => Promise<void>;
+  send: (message: Message, channel: string | null, signal: AbortSignal) => Promise<void>;
 };
 
-const LOG = "this log";
+/** What a command and stdout need of the process: `environment` has no secrets; `print` throws where nobody reads. */
+export type Output = {
+  environment: Variables;
+  print: (text: string) => Promise<void>;
+  say: (text: string) => void;
+};
 
-/** The sender that the environment names; `print` is for where it names none, and throws where it can't. */
-export function openSender(access: SlackAccess, network: Network, print: (text: string) => Promise<void>): Sender {
-  const { SLACK_WEBHOOK_URL, SLACK_API_TOKEN } = access;
-  if (SLACK_WEBHOOK_URL) return webhookSender(SLACK_WEBHOOK_URL, network);
+/** The sender that the environment names. */
+export function openSender(access: SenderAccess, network: Network, output: Output): Sender {
+  const { SLACK_WEBHOOK_URL, SLACK_API_TOKEN, ALERT_COMMAND } = access;
   if (SLACK_API_TOKEN) return slackSender(access, network);
-  return { name: LOG, broadcast: null, send: (text) => print(`${toPlainText(text)}\n`) };
+  if (SLACK_WEBHOOK_URL) return webhookSender(SLACK_WEBHOOK_URL, network);
+  if (ALERT_COMMAND) return commandSender(ALERT_COMMAND, output);
+  const send = (message: Message) => output.print(`${writeMessage(message, PLAIN)}\n`);
+  return { name: "stdout", place: "this log", broadcast: null, send };
 }
 
-/** What to do about the errors of `chat.postMessage`. */
+/** What to do about the errors of `chat.postMessage`; the first four kinds are the channel's own. */
 const SLACK_ADVICE: [error: RegExp, todo: string][] = [
-  [/_auth$|^not_authed$|^token_|^account_inactive$/, "set SLACK_API_TOKEN to a valid bot token (xoxb-...)"],
-  [/^missing_scope$/, "give the bot the scope chat:write"],
   [/^channel_not_found$/, "check the channel's name, and invite the bot if it is private"],
   [/^not_in_channel$/, "invite the bot to the channel"],
   [/^is_archived$/, "unarchive the channel, or name another one"],
   [/^restricted_action/, "let the bot post in this channel, or name another one"],
+  [/_auth$|^not_authed$|^token_|^account_inactive$/, "set SLACK_API_TOKEN to a valid bot token (xoxb-...)"],
+  [/^missing_scope$/, "give the bot the scope chat:write"],
+  [/^rate_?limited$/, "wait a minute"],
 ];
-const REFUSED_BY_CHANNEL = /^(channel_not_found|not_in_channel|is_archived|restricted_action\w*)$/;
+const OF_CHANNEL = 4;
 
-function slackSender({ SLACK_API_TOKEN, SLACK_API_URL, SLACK_CHANNEL = "" }: SlackAccess, network: Network): Sender {
+function slackSender({ SLACK_API_TOKEN, SLACK_API_URL, SLACK_CHANNEL = "" }: SenderAccess, network: Network): Sender {
+  const url = `${SLACK_API_URL}/chat.postMessage`;
   const peer = `Slack at ${new URL(SLACK_API_URL).host}`;
-  const todo = "check SLACK_API_URL, and whether a proxy answered instead";
   const headers = { authorization: `Bearer ${SLACK_API_TOKEN}` };
-  const isBusy = (body: string) => /"error":\s*"rate_?limited"/.test(body); // also with status 200
+  const todo = `check SLACK_API_URL, and ${PROXY_ANSWERED}`;
   const Answer = v.object({ ok: v.boolean(), error: v.optional(v.string(), "no reason") });
   return {
-    name: `${SLACK_CHANNEL} on Slack`,
+    name: "Slack",
+    place: `${SLACK_CHANNEL} on Slack`,
     broadcast: SLACK_CHANNEL,
-    async send(text, channel, signal) {
+    async send(message, channel, signal) {
+      const text = writeMessage(message, SLACK);
       const json = { channel: channel ?? SLACK_CHANNEL, text, unfurl_links: false, unfurl_media: false };
-      const url = `${SLACK_API_URL}/chat.postMessage`;
-      const { body } = await request(peer, url, { headers, json, isBusy, todo: () => todo, network, signal });
+      const { body } = await request(peer, url, { headers, json, adviseOn: () => todo, network, signal });
       const { ok, error } = parseJson(Answer, body, { source: `The answer of ${peer}`, todo });
       if (ok) return;
-      const known = SLACK_ADVICE.find(([pattern]) => pattern.test(error))?.[1];
-      const advice = known ?? "see what Slack says of this error of chat.postMessage";
-      throw failure(`${peer} answered ${error}`, advice, { isOfChannel: REFUSED_BY_CHANNEL.test(error) });
+      const known = SLACK_ADVICE.findIndex(([pattern]) => pattern.test(error));
+      const advice = SLACK_ADVICE[known]?.[1] ?? "see what Slack says of this error of chat.postMessage";
+      const isOfChannel = known !== -1 && known < OF_CHANNEL;
+      throw failure(`${peer} answered ${error}`, advice, { reason: error, todo: advice, isOfChannel });
     },
   };
 }
 
 function webhookSender(url: string, network: Network): Sender {
-  const peer = "Slack's webhook";
+  const peer = "The webhook";
   const todo = "check SLACK_WEBHOOK_URL";
+  const format = new URL(url).host === "hooks.slack.com" ? SLACK : WEBHOOK;
   const no = v.literal(false);
   const Refusal = v.pipe(v.string(), v.parseJson(), v.union([v.object({ ok: no }), v.object({ success: no })]));
   return {
-    name: "a webhook",
+    name: peer,
+    place: "a webhook",
     broadcast: null,
-    async send(text, _channel, signal) {
-      const { body } = await request(peer, url, { headers: {}, json: { text }, todo: () => todo, network, signal });
-      if (body.trim().startsWith("<")) throw failure(`${peer} answered with a page`, todo);
-      if (v.is(Refusal, body)) throw failure(`${peer} did not take the message`, todo);
+    async send(message, _channel, signal) {
+      const json = { text: writeMessage(message, format) };
+      const { body } = await request(peer, url, { headers: {}, json, adviseOn: () => todo, network, signal });
+      const isPage = body.trim().startsWith("<");
+      const reason = isPage ? "it answered with a page" : "it did not take the message";
+      if (isPage || v.is(Refusal, body)) throw failure(`${peer}: ${reason}`, todo, { reason, todo });
     },
   };
 }
 
-// --- Requests: the one function that speaks HTTP to GitLab and Slack, how answers are read, and errors for people.
+const COMMAND_TIMEOUT_MS = 60_000;
+const MAX_OUTPUT = 10_000; // UTF-16 units of what a command says that are kept: its end
+
+function commandSender(command: string, { environment, say }: Output): Sender {
+  return {
+    name: "ALERT_COMMAND",
+    place: "ALERT_COMMAND",
+    broadcast: null,
+    async send(message, _channel, signal) {
+      const env = { ...environment, ALERT_SUBJECT: writeSubject(message), ALERT_OPEN: `${message.open}` };
+      const { problem, output, errors } = await runCommand(command, writeMessage(message, MARKDOWN), env, signal);
+      if (output.trim()) say(output.trimEnd());
+      if (!problem) return;
+      const lastLine = errors.trimEnd().split("\n").at(-1);
+      const reason = lastLine ? `${problem}: ${lastLine}` : problem;
+      throw failure(`ALERT_COMMAND: ${reason}`, "mend it", { reason, todo: "mend ALERT_COMMAND" });
+    },
+  };
+}
+
+/** Runs a command in the shell of the platform; resolves to what it said, and to what went wrong, if anything. */
+function runCommand(command: string, input: string, env: Variables, signal: AbortSignal) {
+  type Result = { problem: string | undefined; output: string; errors: string };
+  return new Promise<Result>((resolve) => {
+    const isWindows = process.platform === "win32";
+    const child = spawn(command, { shell: true, detached: !isWindows, env }); // a group of its own, to be ended as one
+    let [output, errors, problem]: [string, string, string | undefined] = ["", "", undefined];
+    const end = (reason: string) => {
+      problem ??= reason;
+      try {
+        if (isWindows || child.pid === undefined) child.kill("SIGKILL");
+        else process.kill(-child.pid, "SIGKILL");
+      } catch {} // it has just ended
+      for (const stream of [child.stdout, child.stderr]) stream.destroy(); // what left its group may keep them open
+    };
+    const timer = setTimeout(() => end(`it took over ${COMMAND_TIMEOUT_MS / 1_000} s`), COMMAND_TIMEOUT_MS);
+    const onAbort = () => end("the time of this run is up");
+    signal.addEventListener("abort", onAbort);
+    child.stdout.setEncoding("utf8").on("data", (text) => {
+      output = (output + text).slice(-MAX_OUTPUT);
+    });
+    child.stderr.setEncoding("utf8").on("data", (text) => {
+      output = (output + text).slice(-MAX_OUTPUT);
+      errors = (errors + text).slice(-MAX_OUTPUT);
+    });
+    child.stdin.on("error", () => {}); // it need not read all
+    child.stdin.end(input);
+    child.on("error", (error) => {
+      problem ??= error.message;
+    });
+    child.on("close", (code, killedBy) => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", onAbort);
+      if (code !== 0) problem ??= code === null ? `it was ended by ${killedBy}` : `it ended with ${code}`;
+      resolve({ problem, output, errors });
+    });
+  });
+}
+
+// --- Requests: the one function that speaks HTTP to GitLab, Slack and webhooks, and the one that reads a file.
 
 const REQUEST_TIMEOUT_MS = 20_000; // for which a peer may say nothing
 const MAX_RETRY_AFTER_MS = 30_000; // a run does not wait for longer
 const MAX_ATTEMPTS = 3; // of one request
 
-/** `json` is posted, if there is any. `todo` is what to do where it is refused; `isBusy` tells that from a body. */
+/** `json` is posted, if there is any. `adviseOn` says what to do where it is refused with a status. */
 type Request = {
   headers: Record<string, string | undefined>;
   json?: object;
-  isBusy?: (body: string) => boolean;
-  todo: (status: number) => string;
+  adviseOn: (status: number) => string;
   network: Network;
   signal: AbortSignal;
 };
@@ -1320,33 +1897,47 @@ type Request = {
  * that names the peer, and never the URL, which may be a secret.
  */
 async function request(peer: string, url: string, what: Request) {
-  const { isBusy, todo, network, signal } = what;
-  let problem = `${peer} did not answer`;
+  const { adviseOn, network, signal } = what;
+  let [problem, details]: [string, Details] = [`${peer} did not answer`, { reason: "no answer", isReached: false }];
   for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt++) {
     let waitMs = 500 * 2 ** attempt * Math.random();
     const answer = await exchange(url, what).catch((error: NodeJS.ErrnoException) => {
-      const advice = adviceOnTrust(error, network);
-      if (advice) throw failure(`${peer} is not trusted: ${error.message}`, advice, { cause: error });
-      if (!signal.aborted) problem = `${peer} is unreachable: ${error.message || error.code}`;
+      const reason = error.message || `${error.code}`;
+      const todo = adviceOnTrust(error, network);
+      if (todo)
+        throw failure(`${peer} is not trusted: ${reason}`, todo, { cause: error, reason, todo, isReached: false });
+      if (!signal.aborted) [problem, details] = [`${peer} is unreachable: ${reason}`, { reason, isReached: false }];
     });
     if (answer) {
       const { status, headers, body } = answer;
       const [word = ""] = /^\w{1,40}$/.exec(body.trim()) ?? []; // a reason: more may repeat a secret
-      problem = `${peer} answered ${status} ${word}`.trimEnd();
-      const isRetried = status === 429 || status >= 500 || isBusy?.(body);
+      const reason = `${status} ${word}`.trimEnd();
+      [problem, details] = [`${peer} answered ${reason}`, { reason, status, isReached: true }];
+      const isRetried = status === 429 || status >= 500;
+      const todo = adviseOn(status);
       if (!isRetried && status >= 200 && status < 300) return answer;
-      if (!isRetried) throw failure(problem, todo(status), { status });
+      if (!isRetried) throw failure(problem, todo, { ...details, todo });
       const askedMs = Number(headers["retry-after"]) * 1_000 || 0;
       if (askedMs > MAX_RETRY_AFTER_MS) {
-        const retryAt = new Date(Date.now() + askedMs);
-        throw failure(`${problem} and asks to wait for ${askedMs / 1_000} s`, "try again then", { status, retryAt });
+        const asks = `and asks to wait for ${askedMs / 1_000} s`;
+        throw failure(`${problem} ${asks}`, "try again then", {
+          ...details,
+          reason: `${reason} ${asks}`,
+          waitMs: askedMs,
+        });
       }
       waitMs = askedMs || waitMs;
     }
     if (attempt < MAX_ATTEMPTS) await sleep(waitMs, undefined, { signal }).catch(() => {}); // aborted: told below
-    if (signal.aborted) throw failure(problem, "the time of this run is up: try again later");
+    if (signal.aborted) throw failure(problem, "the time of this run is up: try again later", details);
   }
-  throw failure(`${problem}, ${MAX_ATTEMPTS} times`, "try again later, or check its address and the network");
+  const reason = `${details.reason}, ${MAX_ATTEMPTS} times`;
+  const todo = details.isReached ? undefined : "check its address and the network";
+  throw failure(`${problem}, ${MAX_ATTEMPTS} times`, todo ?? "try again later", {
+    ...details,
+    reason,
+    ...(todo ? { todo } : {}),
+  });
 }
 
 /**
@@ -1379,17 +1970,14 @@ function exchange(url: string, { headers, json, network, signal }: Request) {
 }
 
 /** New connections for each request, through the proxy that the environment names. Node 20 ignores `proxyEnv`. */
-function agentsFor(network: Network) {
+function agentsFor({ HTTPS_PROXY, HTTP_PROXY, NO_PROXY = "" }: Network) {
   const withScheme = (proxy: string | undefined) => (!proxy || /^\w+:\/\//.test(proxy) ? proxy : `http://${proxy}`);
-  const direct = (network.no_proxy ?? network.NO_PROXY ?? "").split(/[\s,]+/).filter(Boolean);
+  const direct = NO_PROXY.split(/[\s,]+/).filter(Boolean);
+  const names = direct.map((name) => name.replace(/^\*?\./, ""));
   const proxyEnv = {
-    HTTPS_PROXY: withScheme(network.https_proxy ?? network.HTTPS_PROXY),
-    HTTP_PROXY: withScheme(network.http_proxy ?? network.HTTP_PROXY),
-    // Runtimes differ in whether a name covers its subdomains: with both spellings, it does in all.
-    NO_PROXY: direct
-      .map((name) => name.replace(/^\*?\./, ""))
-      .flatMap((name) => [name, `.${name}`])
-      .join(),
+    HTTPS_PROXY: withScheme(HTTPS_PROXY),
+    HTTP_PROXY: withScheme(HTTP_PROXY),
+    NO_PROXY: names.flatMap((name) => [name, `.${name}`]).join(), // both: not in each runtime, a name covers its subdomains
   };
   // On a reused connection, Deno sends a PUT again by itself, which the SDK does not count.
   const options = { keepAlive: false, proxyEnv };
@@ -1404,34 +1992,6 @@ function adviceOnTrust(error: unknown, { CI_SERVER_TLS_CA_FILE }: Network): stri
   return `set NODE_EXTRA_CA_CERTS (with Deno, DENO_CERT) to the file of its certificate authority${ofGitLab}`;
 }
 
-type Failure = Error & Details;
-/** What the handler of an error needs to know, beside what people do: see where each is set. */
-type Details = { cause?: unknown; status?: number; retryAt?: Date; isOfChannel?: boolean; exitCode?: number };
-
-/** An error of one line: what failed and on what, then what to do. */
-function failure(what: string, todo: string, { cause, ...details }: Details = {}): Failure {
-  return Object.assign(new Error(`${what}; ${todo}`, { cause }), details);
-}
-
-/** Throws an error that names `source`, the path of the first fault in its JSON, and what to do. */
-function parseJson<T extends v.GenericSchema>(
-  schema: T,
-  text: string,
-  { source, todo }: { source: string; todo: string },
-) {
-  let json: unknown;
-  try {
-    json = JSON.parse(text);
-  } catch (error) {
-    const reason = (error as Error).message.replace(/[\s,.]*".*/s, ""); // without the quotation: it may hold a secret
-    throw failure(`${source} is not JSON: ${reason}`, todo, { cause: error });
-  }
-  const { success, output, issues } = v.safeParse(schema, json, { abortEarly: true });
-  if (success) return output;
-  const path = v.getDotPath(issues[0]) ?? "its top";
-  throw failure(`${source} is not valid at ${path}: ${issues[0].message.slice(0, 200)}`, todo);
-}
-
 async function readTextFile(path: string): Promise<string> {
   try {
     return new TextDecoder("utf-8", { fatal: true }).decode(await readFile(path));
@@ -1442,147 +2002,137 @@ async function readTextFile(path: string): Promise<string> {
   }
 }
 
-// --- Settings: each variable, what it must look like, its default and its description, in the part that needs it.
+/** Reads the files of owners and their channels. Throws where one can't be read, or names the line that is wrong. */
+export async function readOwners({ JOB_OWNERS_FILE: owners, OWNER_CHANNELS_FILE: channels }: Routing): Promise<Owners> {
+  try {
+    const context = { source: `${channels}`, todo: "mend OWNER_CHANNELS_FILE" };
+    const known = channels ? parseJson(mapOf(ChannelOfOwner), await readTextFile(channels), context) : [];
+    return {
+      rules: owners ? parseOwners(await readTextFile(owners), owners) : [],
+      channels: new Map([...known].map(([owner, target]) => [owner.toLowerCase(), target])),
+    };
+  } catch (error) {
+    throw Object.assign(error as Failure, { exitCode: 2 });
+  }
+}
 
-type Variables = Record<string, string | undefined>;
+// --- Settings: each variable, its description, what it must look like and its default, in the part that needs it.
 
-const Pipeline = v.object({
-  CI_PIPELINE_ID: setting("the pipeline that is counted", integer("1005"), ""),
-  CI_COMMIT_SHA: setting(
-    "the pipeline's commit",
-    matching(/^[0-9a-f]{7,64}$/i, "7 to 64 hex digits, e.g. 0ddba11"),
-    "",
-  ),
-  CI_COMMIT_BRANCH: setting("the pipeline's branch", v.string()),
-  CI_COMMIT_TITLE: setting("the title of the commit, or its whole message", v.string()),
-  CI_COMMIT_DESCRIPTION: setting("the rest of the commit's message", v.string()),
-  CI_COMMIT_AUTHOR: setting(
-    "the author of the commit; an address is left out",
-    v.pipe(v.string(), v.transform(withoutAddress)),
-  ),
-  CI_PROJECT_PATH: setting("the project's name, for messages", v.string()),
-  CI_PROJECT_URL: setting("the project's page, for links", httpUrl("https://gitlab.example.com/acme/shop")),
-  CI_PIPELINE_URL: setting("the pipeline's page", httpUrl("https://gitlab.example.com/acme/shop/-/pipelines/1005")),
-  GITHUB_ACTIONS: setting("`true`: links are GitHub's, and the log has colour", v.string()),
-});
-/** The pipeline that is counted. */
-export type Pipeline = v.InferOutput<typeof Pipeline>;
+export type Variables = Record<string, string | undefined>;
 
-const Limits = v.object({
-  CONSECUTIVE_THRESHOLD: setting("failures in a row that raise an alert", integer("3"), "3"),
-  CUMULATIVE_THRESHOLD: setting("failures in the last executions that raise an alert", integer("5"), "5"),
-  CUMULATIVE_LENGTH: setting("how many executions are the last ones", integer("10"), "10"),
-  RECOVERY_THRESHOLD: setting("passes in a row that close an alert", integer("3"), "3"),
-  NOT_RUN_JOBS: setting("a job that did not run keeps its history; `pass`: it passed", oneOf(["keep", "pass"]), "keep"),
-  EXPIRE_AFTER_DAYS: setting("a job that has not run for so long is forgotten", integer("30"), "30"),
-  IGNORE_JOBS: setting("patterns of jobs that are not counted, e.g. `deploy:* manual\\ tests`", patterns(), ""),
-  IGNORE_FAILURES: setting(
-    "patterns of reasons: a job that failed so is not counted, e.g. `runner_system_failure`",
-    patterns(),
-    "",
-  ),
-});
-export type Limits = v.InferOutput<typeof Limits>;
+const REQUIRED = ""; // a default that is never valid
+const S3_URL = /^(s3:\/\/[^/]+\/.+|(?!s3:|file:|\S*:\/\/).+)$/i;
 
-const StoreAccess = v.object({
-  JOB_EXECUTIONS_URL: setting(
-    "where the document is stored: s3://bucket/key or a path; required where `CI` is set",
-    matching(/^(s3:\/\/[^/]+\/.+|(?!s3:|file:|\S*:\/\/).+)$/i, "s3://bucket/key or a path, e.g. s3://ci/jobs.json"),
-    "job_executions.v2.json",
-  ),
-  S3_SSE: setting(
-    "the encryption of the upload; `none` leaves it to the bucket",
-    oneOf(["AES256", "aws:kms", "aws:kms:dsse", "none"]),
-    "AES256",
-  ),
-  S3_CONDITIONAL_WRITES: setting(
-    "`off` for stores without `If-Match`: races then lose counts",
-    oneOf(["on", "off"]),
-    "on",
-  ),
-  AWS_REGION: setting("the bucket's region; `AWS_PROFILE`, keys and all else as the AWS SDK has them", v.string()),
-  AWS_DEFAULT_REGION: setting("the bucket's region where `AWS_REGION` is not set", v.string()),
-  AWS_ENDPOINT_URL_S3: setting("an S3 that is not AWS's, addressed path-style", httpUrl("https://s3.example.com")),
-  AWS_ENDPOINT_URL: setting(
-    "an endpoint for all of the AWS SDK, if that for S3 is not set",
-    httpUrl("https://s3.example.com"),
-  ),
-});
-export type StoreAccess = v.InferOutput<typeof StoreAccess>;
-
-const JobsAccess = v.object({
-  PIPELINE_JOBS_FILE: setting(
-    "a file of the pipeline's jobs as GitLab or GitHub list them, instead of GitLab",
-    v.string(),
-  ),
-  CI_API_V4_URL: setting(
-    "GitLab's API; required without `PIPELINE_JOBS_FILE`",
-    httpUrl("https://gitlab.example.com/api/v4"),
-  ),
-  CI_PROJECT_ID: setting(
-    "the project's id in GitLab; required without `PIPELINE_JOBS_FILE`",
-    matching(/^\S+$/, "a project's id, e.g. 4242"),
-  ),
-  GITLAB_TOKEN: setting(
-    "a token of GitLab with `read_api`; this or `CI_JOB_TOKEN` is required without `PIPELINE_JOBS_FILE`",
-    token("glpat-... with read_api"),
-  ),
-  CI_JOB_TOKEN: setting(
-    "GitLab's token of the job: from GitLab 18 on it can read jobs, but not child pipelines",
-    token("glcbt-..."),
-  ),
-});
-export type JobsAccess = v.InferOutput<typeof JobsAccess>;
-
-const SlackAccess = v.object({
-  SLACK_API_TOKEN: setting("a bot token with `chat:write`", token("xoxb-...")),
-  SLACK_CHANNEL: setting("the channel that gets everything", matching(/^\S+$/, "a channel, e.g. #ci-alerts")),
-  SLACK_WEBHOOK_URL: setting(
-    "an incoming webhook of Slack, Mattermost or Rocket.Chat, instead of a token and a channel",
-    httpUrl("https://hooks.slack.com/services/T0/B0/x"),
-  ),
-  SLACK_API_URL: setting("Slack's API", httpUrl("https://slack.com/api"), "https://slack.com/api"),
-});
-export type SlackAccess = v.InferOutput<typeof SlackAccess>;
-
-const Routing = v.object({
-  JOB_OWNERS_FILE: setting("lines of a pattern of jobs and their owners, who are told as well", v.string()),
-  OWNER_CHANNELS_FILE: setting("JSON: the channel of each owner, and whom to mention there", v.string()),
-});
-export type Routing = v.InferOutput<typeof Routing>;
-
-const Network = v.object({
-  HTTPS_PROXY: setting("the proxy for https addresses; also in lower case, which wins", v.string()),
-  https_proxy: v.optional(v.string()),
-  HTTP_PROXY: setting("the proxy for http addresses; also in lower case, which wins", v.string()),
-  http_proxy: v.optional(v.string()),
-  NO_PROXY: setting(
-    "hosts that are reached without a proxy, with their subdomains; also in lower case, which wins",
-    v.string(),
-  ),
-  no_proxy: v.optional(v.string()),
-  CI_SERVER_TLS_CA_FILE: setting("GitLab's certificate authority, for advice about `NODE_EXTRA_CA_CERTS`", v.string()),
-});
-/** How servers are reached. The address of a proxy may hold a password. */
-export type Network = v.InferOutput<typeof Network>;
-
-const Display = v.object({
-  CI: setting("set by a CI: `JOB_EXECUTIONS_URL` is required then", v.string()),
-  CI_DEFAULT_BRANCH: setting("where it is set, pipelines of other branches are not counted", v.string()),
-  GITLAB_CI: setting("`true`: the log has colour", v.string()),
-  NO_COLOR: setting("no colour", v.string()),
-  FORCE_COLOR: setting("colour where there is no terminal", v.string()),
-  DEBUG: setting("errors with their stack traces", v.string()),
-});
-
-/** What a report needs, and what a run needs besides. */
-const ReportSettings = v.object({ limits: Limits, store: StoreAccess, network: Network });
 const Settings = v.object({
-  pipeline: Pipeline,
-  jobs: JobsAccess,
-  ...ReportSettings.entries,
-  slack: SlackAccess,
-  routing: Routing,
+  /** The pipeline that is counted. */
+  pipeline: v.object({
+    CI_PIPELINE_ID: env("the pipeline that is counted: a number that grows", integer("1005"), REQUIRED),
+    CI_COMMIT_SHA: env("its commit", matching(/^[0-9a-f]{7,64}$/i, "7 to 64 hex digits, e.g. 0ddba11"), REQUIRED),
+    CI_COMMIT_BEFORE_SHA: env("the branch's commit before the push", v.string()),
+    CI_COMMIT_BRANCH: env("its branch", v.string()),
+    CI_COMMIT_TITLE: env("the title of the commit, or its whole message", v.string()),
+    CI_COMMIT_DESCRIPTION: env("the rest of the commit's message", v.string()),
+    CI_COMMIT_AUTHOR: env("the author of the commit; an address is left out", authorName()),
+    CI_PROJECT_PATH: env("the project's name, in messages and in the document", v.string()),
+    CI_PROJECT_URL: env("the project's page, for links", httpUrl("https://gitlab.example.com/acme/shop")),
+    CI_PIPELINE_URL: env("the pipeline's page, for links", httpUrl("https://ci.example.com/1005")),
+    GITLAB_CI: env("`true`: links to commits and jobs are GitLab's", v.string()),
+    GITHUB_ACTIONS: env("`true`: links to commits and jobs are GitHub's", v.string()),
+  }),
+  limits: v.object({
+    CONSECUTIVE_THRESHOLD: env("failures in a row that open an alert", integer("3"), "3"),
+    CUMULATIVE_THRESHOLD: env("failures in the last executions that open an alert", integer("5"), "5"),
+    CUMULATIVE_LENGTH: env("how many executions are the last ones", integer("10"), "10"),
+    RECOVERY_THRESHOLD: env("passes in a row that close an alert", integer("3"), "3"),
+    JOB_THRESHOLDS: env(
+      "thresholds by pattern: `e2e:*=5` in a row, `nightly\\ *=2/4` also in the last",
+      thresholds(),
+      "",
+    ),
+    NOT_RUN_JOBS: env(
+      "`keep`: a job that did not run keeps its history; `pass`: it passed",
+      oneOf("keep", "pass"),
+      "keep",
+    ),
+    EXPIRE_AFTER_DAYS: env("a job that has not run for so long is forgotten", integer("30"), "30"),
+    IGNORE_JOBS: env("patterns of jobs that are not counted, e.g. `deploy:* manual\\ tests`", patterns(), ""),
+    IGNORE_FAILURES: env("patterns of reasons that are not counted, e.g. `runner_system_failure`", patterns(), ""),
+  }),
+  store: v.object({
+    JOB_EXECUTIONS_URL: env(
+      "where the document is: s3://bucket/key or a path; required where `CI` is set",
+      matching(S3_URL, "s3://bucket/key or a path, e.g. s3://ci/jobs.json"),
+      "job_executions.v2.json",
+    ),
+    S3_SSE: env("the encryption of the upload; `none` leaves it to the bucket", encryption(), "none"),
+    S3_CONDITIONAL_WRITES: env("`off` for stores without `If-Match`: races then lose counts", oneOf("on", "off"), "on"),
+    AWS_REGION: env("the bucket's region; `AWS_PROFILE`, keys and all else as the AWS SDK has them", v.string()),
+    AWS_DEFAULT_REGION: env("the bucket's region where `AWS_REGION` is not set", v.string()),
+    AWS_ENDPOINT_URL_S3: env("an S3 that is not AWS's, addressed path-style", httpUrl("https://s3.example.com")),
+    AWS_ENDPOINT_URL: env(
+      "an endpoint for all of the AWS SDK, if that for S3 is not set",
+      httpUrl("https://s3.example.com"),
+    ),
+  }),
+  jobs: v.object({
+    PIPELINE_JOBS_FILE: env("a file of the pipeline's jobs, instead of GitLab's API", v.string()),
+    CI_API_V4_URL: env(
+      "GitLab's API; required without `PIPELINE_JOBS_FILE`",
+      httpUrl("https://gitlab.example.com/api/v4"),
+    ),
+    CI_PROJECT_ID: env("GitLab's id of the project; required likewise", matching(/^\S+$/, "a project's id, e.g. 4242")),
+    GITLAB_TOKEN: env(
+      "a token of GitLab with `read_api`; this or `CI_JOB_TOKEN` is required likewise",
+      token("glpat-..."),
+    ),
+    CI_JOB_TOKEN: env(
+      "GitLab's token of the job: lists jobs from GitLab 18 on, never child pipelines",
+      token("glcbt-..."),
+    ),
+  }),
+  sender: v.object({
+    SLACK_API_TOKEN: env(
+      "a bot token with `chat:write`; where `CI` is set, this, a webhook or a command is required",
+      token("xoxb-..."),
+    ),
+    SLACK_CHANNEL: env("the channel that gets every alert", matching(/^\S+$/, "a channel, e.g. #ci-alerts")),
+    SLACK_WEBHOOK_URL: env(
+      "an incoming webhook of Slack or one like it, instead",
+      httpUrl("https://hooks.slack.com/services/T0/B0/x"),
+    ),
+    ALERT_COMMAND: env("a command that gets each message on stdin, instead; `cat` for who wants the log", v.string()),
+    SLACK_API_URL: env("Slack's API", httpUrl("https://slack.com/api"), "https://slack.com/api"),
+  }),
+  routing: v.object({
+    JOB_OWNERS_FILE: env("lines of a pattern of jobs and their owners, who hear of them as well", v.string()),
+    OWNER_CHANNELS_FILE: env("JSON: the channel of each owner, and whom to mention there", v.string()),
+  }),
+  /** How servers are reached. The address of a proxy may hold a password. */
+  network: v.object({
+    HTTPS_PROXY: env("the proxy for https addresses; also in lower case, which wins", v.string()),
+    HTTP_PROXY: env("the proxy for http addresses; also in lower case, which wins", v.string()),
+    NO_PROXY: env("hosts to reach without a proxy, with their subdomains; also in lower case, which wins", v.string()),
+    CI_SERVER_TLS_CA_FILE: env("GitLab's certificate authority, for advice about `NODE_EXTRA_CA_CERTS`", v.string()),
+  }),
+});
+type Settings = v.InferOutput<typeof Settings>;
+export type Pipeline = Settings["pipeline"];
+export type Limits = Settings["limits"];
+export type StoreAccess = Settings["store"];
+export type JobsAccess = Settings["jobs"];
+export type SenderAccess = Settings["sender"];
+export type Routing = Settings["routing"];
+export type Network = Settings["network"];
+
+const ReportSettings = v.pick(Settings, ["limits", "store", "network"]);
+
+/** What only the command line looks at. */
+const Display = v.object({
+  CI: env("set by a CI: some variables are required then", v.string()),
+  CI_DEFAULT_BRANCH: env("where it is set, pipelines of other branches are not counted", v.string()),
+  NO_COLOR: env("no colour", v.string()),
+  FORCE_COLOR: env("colour where there is no terminal", v.string()),
+  DEBUG: env("errors with their stack traces", v.string()),
 });
 
 /** The variables whose values are never printed; of a proxy's address, that is the part with the password. */
@@ -1591,28 +2141,51 @@ const PROXIES = /^https?_proxy$/i;
 
 /** What must hold between variables: the one that is told of, whether it is right, and what is expected. */
 function checkRules(given: Variables): [variable: string, isRight: boolean, expected: string][] {
-  const { PIPELINE_JOBS_FILE: file, SLACK_API_TOKEN: token, SLACK_CHANNEL: channel, CUMULATIVE_LENGTH = 10 } = given;
-  const isInWindow = (threshold: string | number) => !(Number(threshold) > Number(CUMULATIVE_LENGTH));
+  const { PIPELINE_JOBS_FILE: file, SLACK_WEBHOOK_URL: webhook, ALERT_COMMAND: command } = given;
+  const { SLACK_API_TOKEN: token, SLACK_CHANNEL: channel, JOB_OWNERS_FILE: owners } = given;
   const unlessFile = "unless PIPELINE_JOBS_FILE is set";
+  const isInCi = !["", "false", "0"].includes(given.CI ?? "");
+  const isTold = Boolean(token || channel || webhook || command);
+  const anyone =
+    "set in CI, e.g. xoxb-..., with SLACK_CHANNEL; or SLACK_WEBHOOK_URL, or ALERT_COMMAND (cat: only the log)";
   return [
-    ["CUMULATIVE_THRESHOLD", isInWindow(given.CUMULATIVE_THRESHOLD ?? 5), "at most CUMULATIVE_LENGTH, e.g. 5 and 10"],
-    ["RECOVERY_THRESHOLD", isInWindow(given.RECOVERY_THRESHOLD ?? 3), "at most CUMULATIVE_LENGTH, e.g. 3 and 10"],
-    ["JOB_EXECUTIONS_URL", !isInCi(given) || !!given.JOB_EXECUTIONS_URL, "set in CI, e.g. s3://ci-bucket/jobs.json"],
+    ...["CUMULATIVE_THRESHOLD", "RECOVERY_THRESHOLD"].map((name) => checkWindow(name, given)),
+    ["JOB_EXECUTIONS_URL", !isInCi || !!given.JOB_EXECUTIONS_URL, "set in CI, e.g. s3://ci-bucket/jobs.json"],
     ["CI_API_V4_URL", !!(file || given.CI_API_V4_URL), `set, e.g. https://gitlab.example.com/api/v4, ${unlessFile}`],
     ["CI_PROJECT_ID", !!(file || given.CI_PROJECT_ID), `set, e.g. 4242, ${unlessFile}`],
     [
       "GITLAB_TOKEN",
       !!(file || given.GITLAB_TOKEN || given.CI_JOB_TOKEN),
-      `set, e.g. glpat-... with read_api, unless CI_JOB_TOKEN or PIPELINE_JOBS_FILE is`,
+      "set, e.g. glpat-... with read_api, unless CI_JOB_TOKEN or PIPELINE_JOBS_FILE is",
     ],
+    ["SLACK_API_TOKEN", !isInCi || isTold, anyone],
     ["SLACK_CHANNEL", !token || !!channel, "set together with SLACK_API_TOKEN, e.g. #ci-alerts"],
     ["SLACK_API_TOKEN", !channel || !!token, "set together with SLACK_CHANNEL, e.g. xoxb-..."],
-    ["SLACK_WEBHOOK_URL", !given.SLACK_WEBHOOK_URL || !token, "unset where SLACK_API_TOKEN is set, e.g. empty"],
+    ["SLACK_WEBHOOK_URL", !webhook || !token, "unset beside SLACK_API_TOKEN, e.g. empty"],
+    ["ALERT_COMMAND", !command || !(token || webhook), "unset beside Slack's variables, e.g. empty"],
+    [
+      "JOB_OWNERS_FILE",
+      !owners || !(webhook || command),
+      "unset beside a webhook or a command, which have no channels, e.g. empty",
+    ],
   ];
 }
 
-function isInCi({ CI = "" }: Variables) {
-  return !["", "false", "0"].includes(CI);
+/** A threshold must be within the window; where only the window was set, that is what must change. */
+function checkWindow(name: string, given: Variables): [variable: string, isRight: boolean, expected: string] {
+  const { [name]: threshold = defaultOf(name), CUMULATIVE_LENGTH: window = defaultOf("CUMULATIVE_LENGTH") } = given;
+  const isRight = !(Number(threshold) > Number(window));
+  if (given[name])
+    return [
+      name,
+      isRight,
+      `at most CUMULATIVE_LENGTH, which is ${defaultOf("CUMULATIVE_LENGTH")} by default, e.g. ${defaultOf(name)}`,
+    ];
+  return ["CUMULATIVE_LENGTH", isRight, `at least ${name}, which is ${threshold} by default, e.g. 10`];
+}
+
+function defaultOf(limit: string) {
+  return describeSettings().find(({ name }) => name === limit)?.standard ?? "";
 }
 
 /**
@@ -1620,11 +2193,11 @@ function isInCi({ CI = "" }: Variables) {
  * with all that is wrong, each with its name, what is expected and an example, but never with a value: any may be a
  * misplaced secret.
  */
-export function parseSettings(variables: Variables) {
+export function parseSettings(variables: Variables): Settings {
   return parseParts(Settings, variables);
 }
 
-export function parseReportSettings(variables: Variables) {
+export function parseReportSettings(variables: Variables): Pick<Settings, "limits" | "store" | "network"> {
   return parseParts(ReportSettings, variables);
 }
 
@@ -1632,6 +2205,8 @@ type Parts = v.ObjectSchema<Record<string, v.ObjectSchema<v.ObjectEntries, undef
 
 function parseParts<T extends Parts>(schema: T, variables: Variables): v.InferOutput<T> {
   const given = Object.fromEntries(Object.entries(variables).filter(([, value]) => value));
+  for (const name of ["https_proxy", "http_proxy", "no_proxy"])
+    given[name.toUpperCase()] = given[name] ?? given[name.toUpperCase()];
   const parts = Object.keys(schema.entries).map((part) => [part, given]);
   const { success, output, issues = [] } = v.safeParse(schema, Object.fromEntries(parts));
   const names = new Set(Object.values(schema.entries).flatMap((part) => Object.keys(part.entries)));
@@ -1645,28 +2220,27 @@ function parseParts<T extends Parts>(schema: T, variables: Variables): v.InferOu
     if (!isRight && names.has(variable)) note(variable, expected);
   }
   if (success && problems.size === 0) return output;
-  throw failure(`The environment is not valid: ${[...problems.values()].join("; ")}`, "see --help", { exitCode: 2 });
+  throw failure("The environment is not valid", "see --help", { exitCode: 2, lines: [...problems.values()] });
 }
 
 /** Each variable with its default (`required` where it must be set, empty where there is none) and its description. */
-export function describeSettings(): { name: string; usual: string; description: string }[] {
+export function describeSettings(): { name: string; standard: string; description: string }[] {
   const parts = [...Object.values(Settings.entries), Display];
   return parts.flatMap(({ entries }) =>
-    Object.entries(entries).flatMap(([name, schema]) => {
-      const description = v.getDescription(schema);
-      const usual = v.getDefault(schema) ?? "";
-      return description ? { name, usual: v.is(schema, undefined) ? usual : "required", description } : [];
+    Object.entries(entries).map(([name, schema]) => {
+      const standard = v.is(schema, undefined) ? (v.getDefault(schema) ?? "") : "required";
+      return { name, standard, description: v.getDescription(schema) ?? "" };
     }),
   );
 }
 
-/** A variable with the description that `--help` prints; required where its default, "", is not valid. */
-function setting<T extends v.GenericSchema<string, unknown>, const D extends string | undefined = undefined>(
+/** A variable: its description, what it must look like, and its default; `REQUIRED` where it must be set. */
+function env<T extends v.GenericSchema<string, unknown>, const D extends string | undefined = undefined>(
   description: string,
   schema: T,
-  usual?: D,
+  standard?: D,
 ) {
-  return v.pipe(v.optional(schema, usual as D), v.description(description));
+  return v.pipe(v.optional(schema, standard as D), v.description(description));
 }
 
 function matching(pattern: RegExp, expected: string) {
@@ -1682,18 +2256,35 @@ function token(example: string) {
   return matching(/^[!-~]+$/, `a token without spaces or line breaks, e.g. ${example}`);
 }
 
-function oneOf<const T extends [string, ...string[]]>(options: T) {
+function oneOf<const T extends [string, ...string[]]>(...options: T) {
   return v.picklist(options, `one of ${options.join(", ")}, e.g. ${options[0]}`);
+}
+
+function encryption() {
+  return oneOf("none", "AES256", "aws:kms", "aws:kms:dsse");
 }
 
 /** Patterns of jobs or reasons, separated by white space. */
 function patterns() {
   const isWhole = v.check((text: string) => !endsInBackslash(text), "patterns, e.g. deploy:* manual\\ tests");
-  return v.pipe(
-    v.string(),
-    isWhole,
-    v.transform((text) => splitWords(text).map(toRegExp)),
+  const toPatterns = v.transform((text: string) => splitWords(text).map(toRegExp));
+  return v.pipe(v.string(), isWhole, toPatterns);
+}
+
+/** Patterns of jobs, each with a threshold in a row and perhaps one in the window. */
+function thresholds() {
+  const rule = /^(.+)=0*([1-9]\d{0,5})(?:\/0*([1-9]\d{0,5}))?$/su;
+  const isRight = v.check(
+    (text: string) => !endsInBackslash(text) && splitWords(text).every((word) => rule.test(word)),
+    "patterns with thresholds, e.g. e2e:*=5 nightly\\ *=2/4",
   );
+  const toRules = v.transform((text: string) =>
+    splitWords(text).map((word) => {
+      const [, pattern = "", inARow, often] = rule.exec(word) ?? [];
+      return { pattern: toRegExp(pattern), inARow: Number(inARow), often: often ? Number(often) : undefined };
+    }),
+  );
+  return v.pipe(v.string(), isRight, toRules);
 }
 
 function httpUrl(example: string) {
@@ -1703,167 +2294,202 @@ function httpUrl(example: string) {
 }
 
 /** `Ada Lovelace <ada@example.com>` is a name with an address. */
-function withoutAddress(author: string): string | undefined {
-  const name = author.replace(/\s*<[^<>]*>\s*$/, "").replace(/^(\S+)@\S+$/, "$1");
-  return cut(name.trim(), MAX_TITLE) || undefined;
+function authorName() {
+  const withoutAddress = (author: string) => author.replace(/\s*<[^<>]*>\s*$/, "").replace(/^(\S+)@\S+$/, "$1");
+  const toName = (author: string) => cut(withoutAddress(author).trim(), MAX_TITLE) || undefined;
+  return v.pipe(v.string(), v.transform(toName));
 }
 
-// --- Table: pure; the tracked jobs, worst first, for a terminal or the log of a CI job.
-
-const LINE_WIDTH = 80;
-const MIN_NAME_WIDTH = 20;
-
-/** The tracked jobs of a document. A name that is too long for its column has a line of its own. */
-export function formatTable({ jobs }: JobExecutions, limits: Limits): string {
-  if (jobs.size === 0) return "No job is tracked: none has failed lately.";
-  const worst = [...jobs]
-    .map(([name, job]) => ({ name, job, failures: failuresIn(job).length }))
-    .sort(
-      (a, b) =>
-        b.job.consecutive_failures - a.job.consecutive_failures ||
-        b.failures - a.failures ||
-        (a.name < b.name ? -1 : 1),
-    );
-  const rows = worst.map(({ name, job, failures }) => [
-    toOneLine(name),
-    job.jobs_info.map(({ failing }) => (failing ? "✗" : "·")).join(""),
-    `${job.consecutive_failures}`,
-    `${failures}`,
-    job.alert ? `${KINDS[job.alert.kind].word} ${job.alert.at.slice(0, 10)}` : "",
-  ]);
-  rows.unshift(["job", "executions", "in a row", `in ${limits.CUMULATIVE_LENGTH}`, "alert since"]);
-  const widthOf = (column: number) => rows.reduce((width, row) => Math.max(width, row[column]?.length ?? 0), 0);
-  const widths = [1, 2, 3, 4].map(widthOf);
-  const rest = widths.reduce((sum, width) => sum + width + 2, 0);
-  const nameWidth = Math.min(widthOf(0), Math.max(LINE_WIDTH - rest, MIN_NAME_WIDTH));
-  const lines = rows.map(([name = "", strip = "", inARow = "", inWindow = "", alert = ""]) => {
-    const numbers = [
-      strip.padStart(widths[0] ?? 0),
-      inARow.padStart(widths[1] ?? 0),
-      inWindow.padStart(widths[2] ?? 0),
-    ];
-    const start = name.length > nameWidth ? `${name}\n${" ".repeat(nameWidth)}` : name.padEnd(nameWidth);
-    return [start, ...numbers, alert].join("  ").trimEnd();
-  });
-  const { CONSECUTIVE_THRESHOLD, CUMULATIVE_THRESHOLD, CUMULATIVE_LENGTH } = limits;
-  const head = `A job alerts at ${CONSECUTIVE_THRESHOLD} failures in a row, or ${CUMULATIVE_THRESHOLD} in its last ${CUMULATIVE_LENGTH} executions.`;
-  return [head, "", ...lines].join("\n");
-}
-
-// --- Command line: what people see, and the only part that touches the process.
+// --- Command line: what people see, and the room that touches the process.
 
 const RUN_TIMEOUT_MS = 90_000;
 const LAST_TIMEOUT_MS = 115_000; // for what no signal reaches, e.g. an AWS credential_process
-const ARGUMENTS = ["report", "--dry-run", "--json", "--help", "-h"];
+const MAX_LOG_ROWS = 40;
 
 /** What a command says, to people and to programs. */
-type Output = { text: string; json: object; warnings?: string[]; errors?: string[] };
+type Answer = { text: string; json: object; warnings?: string[]; errors?: string[] };
 
-/** What a command runs in. `print` throws where nobody reads any more. */
-type Surroundings = {
-  variables: Variables;
-  signal: AbortSignal;
-  print: (text: string) => Promise<void>;
-  warn: (text: string) => void;
+/** What a command runs in. */
+type Surroundings = Output & { variables: Variables; signal: AbortSignal; warn: (text: string) => void };
+
+type Arguments = {
+  isReport: boolean;
+  dryRun: boolean;
+  json: boolean;
+  help: boolean;
+  version: boolean;
+  maxAgeMs?: number;
 };
 
-function writeHelp(): string {
-  const variables = describeSettings().map(({ name, usual, description }) => {
-    return `  ${name}${usual && ` (${usual})`}\n      ${description}`;
-  });
-  return `check-failures ${VERSION}: tells the owners of a CI job when it fails consistently
+/** Runs a command line; resolves to its exit code. */
+async function main(args: string[], variables: Variables): Promise<number> {
+  const { stdout, stderr } = process;
+  const print = printerFor(variables);
+  for (const stream of [stdout, stderr]) stream.on("error", () => {}); // a reader may leave: go on
+  const stop = limitTime(() =>
+    print(stderr, "Error: The run did not end in time; check what gives the AWS credentials"),
+  );
+  const warn = (text: string) => void print(stderr, `Warning: ${toOneLine(text)}`);
+  try {
+    const asked = parseArguments(args);
+    if (asked.help || asked.version) {
+      await print(stdout, asked.help ? writeHelp() : VERSION);
+      return 0;
+    }
+    const log = asked.json ? stderr : stdout;
+    const printOrThrow = async (text: string) => {
+      const error = await print(log, text);
+      if (error) throw failure(`Cannot print: ${error.message}`, "keep this log open", { cause: error });
+    };
+    warnOfProxy(variables, warn);
+    const environment = withoutSecrets(variables);
+    const say = (text: string) => void print(stderr, text);
+    const surroundings = { variables, environment, signal: stop.signal, print: printOrThrow, say, warn };
+    const { text, json, warnings = [], errors = [] } = await execute(asked, surroundings);
+    print(log, paint(text, log, variables));
+    const toObject = (_: string, value: unknown) => (value instanceof Map ? Object.fromEntries(value) : value);
+    if (asked.json) print(stdout, JSON.stringify(json, toObject));
+    for (const warning of warnings) warn(warning);
+    for (const error of errors) print(stderr, `Error: ${toOneLine(error)}`);
+    return errors.length > 0 ? 1 : 0;
+  } catch (error) {
+    const { message, stack, cause, lines = [], exitCode = 1 } = error as Failure;
+    const because = cause instanceof Error ? `\nbecause of ${cause.stack}` : "";
+    print(stderr, variables.DEBUG ? `${stack}${because}` : `Error: ${toOneLine(message)}`);
+    for (const line of lines) print(stderr, `  ${toOneLine(line)}`);
+    return exitCode;
+  } finally {
+    stop.abort(); // what is still asked of a peer no longer matters
+  }
+}
 
-Usage: tsx check-failures.ts [report] [--dry-run] [--json]
-
-  (nothing)   count this CI pipeline, alert, store
-  report      print the stored document as a table; reads only
-  --dry-run   compute and print; send and write nothing; on any branch
-  --json      print one JSON object on stdout, everything else on stderr
-  --help      print this
-
-Install: npm install --no-save --ignore-scripts tsx @aws-sdk/client-s3 valibot
-(Node 22.18 or newer needs no tsx: node check-failures.ts)
-
-Exit 0: done. 1: failed, with the reason on stderr. 2: wrong usage or environment.
-
-Variables (with their defaults; an empty one counts as unset):
-
-${variables.join("\n")}`;
+function parseArguments(args: string[]): Arguments {
+  const fail = (problem: string) => failure(problem, "see --help", { exitCode: 2 });
+  const known = ["report", "--dry-run", "--json", "--max-age", "--version", "--help", "-h"];
+  const ageAt = args.indexOf("--max-age") + 1;
+  const wrong = args.find((arg, i) => (ageAt === 0 || i !== ageAt) && (!known.includes(arg) || args.indexOf(arg) < i));
+  if (wrong !== undefined) throw fail(`Unknown or repeated argument: ${wrong}`);
+  const isReport = args.includes("report");
+  const dryRun = args.includes("--dry-run");
+  const [, count, unit] = /^([1-9]\d{0,4})([dh])$/.exec(args[ageAt] ?? "") ?? [];
+  if (ageAt > 0 && !(isReport && count)) throw fail("--max-age is for report, with a number of days or hours: 3d, 12h");
+  if (isReport && dryRun) throw fail("--dry-run is not for report, which only reads");
+  const maxAge = ageAt > 0 ? { maxAgeMs: Number(count) * (unit === "d" ? DAY_MS : HOUR_MS) } : {};
+  const help = args.includes("--help") || args.includes("-h");
+  return { isReport, dryRun, json: args.includes("--json"), help, version: args.includes("--version"), ...maxAge };
 }
 
 /** What the arguments ask for. */
-async function execute(args: string[], surroundings: Surroundings): Promise<Output> {
-  if (args.includes("report")) return report(surroundings);
+async function execute({ isReport, dryRun, maxAgeMs }: Arguments, surroundings: Surroundings): Promise<Answer> {
+  if (isReport) return report(surroundings, maxAgeMs);
   const { CI_DEFAULT_BRANCH, CI_COMMIT_BRANCH, CI_PIPELINE_ID } = surroundings.variables;
-  const dryRun = args.includes("--dry-run");
-  if (dryRun || !CI_DEFAULT_BRANCH || CI_COMMIT_BRANCH === CI_DEFAULT_BRANCH)
-    return countPipeline(surroundings, dryRun);
+  const isDefaultBranch = !CI_DEFAULT_BRANCH || CI_COMMIT_BRANCH === CI_DEFAULT_BRANCH;
+  if (dryRun || isDefaultBranch) return countPipeline(surroundings, dryRun);
   // Before all validation: a pipeline of another branch lacks the protected variables.
   const text = `Nothing to do: this is not a pipeline of the default branch, ${CI_DEFAULT_BRANCH}`;
   const ids = { pipeline_id: Number(CI_PIPELINE_ID) || null, stored_pipeline_id: null };
-  return { text, json: { outcome: "not-default-branch", ...ids, reached: noneReached(), messages: [] } };
+  const nothing = { jobs: null, warnings: [], reached: noneReached(), messages: [] };
+  return { text, json: { outcome: "not-default-branch", ...ids, ...nothing } };
 }
 
-async function countPipeline({ variables, signal, print, warn }: Surroundings, dryRun: boolean): Promise<Output> {
-  const { pipeline, limits, store: storeAccess, jobs: jobsAccess, slack, routing, network } = parseSettings(variables);
-  const { CI_PIPELINE_ID: id } = pipeline;
-  const store = openStore(storeAccess, network);
-  const sender = openSender(slack, network, print);
-  const jobs = openJobs(jobsAccess, { pipelineId: id, network, signal, warn });
-  const task = { pipeline, limits, owners: await readOwners(routing), dryRun };
-  if (isInCi(variables) && sender.name === LOG) {
-    warn("Alerts are only in this log: set SLACK_API_TOKEN and SLACK_CHANNEL, or SLACK_WEBHOOK_URL");
-  }
+async function countPipeline({ variables, signal, ...output }: Surroundings, dryRun: boolean): Promise<Answer> {
+  const settings = parseSettings(variables);
+  const { pipeline, limits, network } = settings;
+  const owners = await readOwners(settings.routing);
+  const store = openStore(settings.store, network);
+  const sender = openSender(settings.sender, network, output);
+  const jobs = openJobs(settings.jobs, pipeline.CI_PIPELINE_ID, network, signal);
+  const task = { pipeline, limits, owners, now: new Date(), dryRun };
 
-  const run = await checkConsistentFailures(task, { store, sender, jobs, pause: sleep, now: new Date(), signal });
-  const { outcome, before, document, reached, warnings, errors } = run;
-  const messages = run.messages.map(({ channel, text, delivered }) => ({
-    channel: channel ?? sender.broadcast,
-    text,
-    delivered,
+  const run = await checkConsistentFailures(task, { store, jobs, sender, pause: sleep, signal });
+  const waiting = run.document.pending_alerts.length - run.messages.length;
+  const later = waiting > 0 ? [`${formatCount(waiting, "message")} will be sent by a later run`] : [];
+  const warnings = [...run.warnings, ...later];
+  const text = [
+    ...(dryRun ? describeDryRun(run, sender) : []),
+    describeOutcome(run, pipeline.CI_PIPELINE_ID, dryRun),
+    formatTable(run.document, limits, MAX_LOG_ROWS),
+    `Stored in ${store.source}; alerts go to ${sender.place}`,
+  ].join("\n\n");
+  const messages = run.messages.map((message) => ({
+    channel: message.channel ?? sender.broadcast,
+    text: writeMessage(message, SLACK),
+    plain: writeMessage({ ...message, mentions: [] }, PLAIN),
+    delivered: message.delivered,
   }));
-  const waiting = document.pending_alerts.length - messages.length;
-  if (waiting > 0) warnings.push(`${formatCount(waiting, "message")} of other runs will be sent by a later one`);
-  const outcomes = {
-    counted: `${dryRun ? "would be" : "is"} counted, after ${before.pipeline_id}`,
+  const ids = { pipeline_id: pipeline.CI_PIPELINE_ID, stored_pipeline_id: run.before.pipeline_id };
+  const json = { outcome: run.outcome, ...ids, jobs: countJobs(run.listing), warnings, reached: run.reached, messages };
+  return { text, json, warnings, errors: run.errors };
+}
+
+/** How many jobs failed, passed and did not run; null for what is not known. */
+function countJobs(listing: Listing | undefined) {
+  if (!listing) return null;
+  const count = (wanted: string) => listing.jobs.filter(({ outcome }) => outcome === wanted).length;
+  return { failed: count("failed"), passed: count("passed"), not_run: listing.hasNotRun ? count("not run") : null };
+}
+
+function describeOutcome({ outcome, before, listing, messages }: Run, id: number, dryRun: boolean): string {
+  const { failed = 0, passed = 0, not_run = null } = countJobs(listing) ?? {};
+  const jobs = `${formatCount(failed, "job")} failed, ${passed} passed${not_run === null ? "" : `, ${not_run} did not run`}`;
+  const after = before.pipeline_id === 0 ? "a new document" : `after ${before.pipeline_id}`;
+  const outcomes: Record<Outcome, string> = {
+    counted: `${dryRun ? "would be" : "is"} counted, ${after}: ${jobs}`,
+    revised: `had been counted before; what failed then and has passed since ${dryRun ? "would be" : "is"} counted as passed`,
     "already-counted": "had been counted before",
     "out-of-order": `is older than ${before.pipeline_id}, which is stored: it is not counted`,
   };
   const delivered = messages.filter((message) => message.delivered).length;
   const end =
-    messages.length > 0 && !dryRun ? `, ${delivered} of ${formatCount(messages.length, "message")} delivered` : "";
-  const dry = messages.map(
-    ({ channel, text }) => `Would send${channel ? ` to ${channel}` : ""}:\n${toPlainText(text)}`,
-  );
-  const text = [
-    ...(dryRun ? ["Dry run: nothing is sent or written; the table is what would be stored", ...dry] : []),
-    `Pipeline ${id} ${outcomes[outcome]}${end}`,
-    formatTable(document, limits),
-    `Stored in ${store.source}; alerts go to ${sender.name}`,
-  ].join("\n\n");
-  const ids = { pipeline_id: id, stored_pipeline_id: before.pipeline_id };
-  return { text, json: { outcome, ...ids, reached, messages }, warnings, errors };
+    messages.length > 0 && !dryRun ? `; ${delivered} of ${formatCount(messages.length, "message")} delivered` : "";
+  return `Pipeline ${id} ${outcomes[outcome]}${end}`;
 }
 
-async function report({ variables, signal }: Surroundings): Promise<Output> {
+function describeDryRun({ messages }: Run, { broadcast }: Sender): string[] {
+  const told = messages.map((message) => {
+    const channel = message.channel ?? broadcast;
+    return `Would send${channel ? ` to ${channel}` : ""}:\n${writeMessage({ ...message, mentions: [] }, PLAIN)}`;
+  });
+  return ["Dry run: nothing is sent or written; the table is what would be stored", ...told];
+}
+
+async function report({ variables, signal }: Surroundings, maxAgeMs: number | undefined): Promise<Answer> {
   const { limits, store: access, network } = parseReportSettings(variables);
-  const store = openStore(access, network);
-  const stored = await retrieveJobExecutions(store, signal);
-  const { pipeline_id, counted_at, jobs, pending_alerts } = stored?.document ?? createInitialJobExecutions();
-  const last = `pipeline ${pipeline_id} was counted last${counted_at ? `, at ${counted_at}` : ""}`;
+  const { source, ...store } = openStore(access, network);
+  const stored = await retrieveJobExecutions({ source, ...store }, signal);
+  const document = stored?.document ?? createInitialJobExecutions();
+  const { pipeline_id, commit, counted_at, project, pending_alerts } = document;
+  const ageMs = counted_at ? Date.now() - Date.parse(counted_at) : Number.POSITIVE_INFINITY;
+  const when = counted_at ? ` at ${counted_at}, ${formatDuration(ageMs)} ago` : "";
   const waiting =
     pending_alerts.length > 0 ? `; ${formatCount(pending_alerts.length, "message")} not delivered yet` : "";
-  const state = stored ? `${last}${waiting}` : "there is no document yet, if JOB_EXECUTIONS_URL is right";
-  const rows = [...jobs].map(([name, job]) => ({
+  const state = stored
+    ? `pipeline ${pipeline_id} was counted last${when}${waiting}`
+    : "there is no document yet, if JOB_EXECUTIONS_URL is right";
+  const isOld = maxAgeMs !== undefined && ageMs > maxAgeMs;
+  const since = counted_at ? `the last pipeline was counted ${formatDuration(ageMs)} ago` : "no pipeline was counted";
+  const error = `${source} is too old: ${since}; check that the job runs in each pipeline of the default branch`;
+  const jobs = sortJobs(document.jobs).map(({ name, job, failures }) => ({
     name,
     consecutive_failures: job.consecutive_failures,
-    failures: failuresIn(job).length,
+    failures,
     executions: job.jobs_info.length,
+    window: stripOf(job),
+    last_run: job.last_run ?? null,
+    alert: job.alert ? { kind: job.alert.kind, at: job.alert.at, pipeline_id: job.alert.pipeline_id } : null,
+    turned: job.turned ?? null,
   }));
-  const table = formatTable(stored?.document ?? createInitialJobExecutions(), limits);
+  const known = {
+    source,
+    project: project ?? null,
+    pipeline_id,
+    commit: commit ?? null,
+    counted_at: counted_at ?? null,
+  };
   return {
-    text: `${store.source}: ${state}\n\n${table}`,
-    json: { pipeline_id, counted_at: counted_at ?? null, jobs: rows },
+    text: `${project?.name ? `${project.name}, ` : ""}${source}: ${state}\n\n${formatTable(document, limits)}`,
+    json: { ...known, pending: pending_alerts.length, jobs },
+    errors: isOld ? [error] : [],
   };
 }
 
@@ -1871,23 +2497,37 @@ type Printer = (stream: NodeJS.WriteStream, text: string) => Promise<Error | nul
 
 /** Prints without secrets; resolves to the error that kept it from that, if any. */
 function printerFor(variables: Variables): Printer {
-  const secrets = Object.entries(variables).flatMap(([name, value = ""]) => {
-    if (SECRETS.test(name)) return value;
+  const passwords = Object.entries(variables).flatMap(([name, value = ""]) => {
     const [, login = "", password = ""] = (PROXIES.test(name) && /^(?:\w+:\/\/)?([^/@:]*:([^/@]*))@/.exec(value)) || [];
     return [login, password];
   });
   // The longest first, as one may be a part of another.
-  const hidden = secrets.filter((secret) => secret.length > 5).sort((a, b) => b.length - a.length);
+  const hidden = [...secretsIn(variables), ...passwords.filter(isLong)].sort((a, b) => b.length - a.length);
   return (stream, text) => {
     const shown = hidden.reduce((rest, secret) => rest.replaceAll(secret, "***"), text);
     return new Promise((resolve) => stream.write(`${shown}\n`, resolve));
   };
 }
 
+function secretsIn(variables: Variables): string[] {
+  return Object.entries(variables).flatMap(([name, value = ""]) => (SECRETS.test(name) && isLong(value) ? value : []));
+}
+
+function isLong(secret: string) {
+  return secret.length > 5; // less would be found in any text
+}
+
+/** What ALERT_COMMAND may see: no secret under whatever name (GitLab has its job token in several), and nothing of AWS. */
+function withoutSecrets(variables: Variables): Variables {
+  const secrets = secretsIn(variables);
+  const isOpen = ([name, value = ""]: [string, string | undefined]) =>
+    !/^AWS_/.test(name) && !SECRETS.test(name) && !secrets.some((secret) => value.includes(secret));
+  return Object.fromEntries(Object.entries(variables).filter(isOpen));
+}
+
 /** A table with its failures in red, where the stream that it is for shows colour. */
-function paint(text: string, { isTTY }: NodeJS.WriteStream, variables: Variables) {
-  const { NO_COLOR, FORCE_COLOR, GITLAB_CI, GITHUB_ACTIONS } = variables;
-  const isWanted = FORCE_COLOR ? FORCE_COLOR !== "0" : isTTY || [GITLAB_CI, GITHUB_ACTIONS].includes("true");
+function paint(text: string, { isTTY }: NodeJS.WriteStream, { NO_COLOR, FORCE_COLOR }: Variables) {
+  const isWanted = FORCE_COLOR ? FORCE_COLOR !== "0" : isTTY;
   return isWanted && !NO_COLOR ? text.replace(/✗+/g, "\u001b[31m$&\u001b[39m") : text;
 }
 
@@ -1911,48 +2551,42 @@ function limitTime(complain: () => void) {
   return stop;
 }
 
-/** Runs a command line; resolves to its exit code. */
-async function main(args: string[], variables: Variables): Promise<number> {
-  const { stdout, stderr } = process;
-  const print = printerFor(variables);
-  for (const stream of [stdout, stderr]) stream.on("error", () => {}); // a reader may leave: go on
-  const stop = limitTime(() =>
-    print(stderr, "Error: The run did not end in time; check what gives the AWS credentials"),
-  );
-  const warn = (text: string) => void print(stderr, `Warning: ${toOneLine(text)}`);
-  try {
-    const wrong = args.find((arg, i) => !ARGUMENTS.includes(arg) || args.indexOf(arg) < i);
-    if (wrong !== undefined) throw failure(`Unknown or repeated argument: ${wrong}`, "see --help", { exitCode: 2 });
-    if (args.includes("--help") || args.includes("-h")) {
-      await print(stdout, writeHelp());
-      return 0;
-    }
-    const log = args.includes("--json") ? stderr : stdout;
-    const printText = async (text: string) => {
-      const error = await print(log, text);
-      if (error) throw failure(`Cannot print: ${error.message}`, "keep this log open", { cause: error });
-    };
-    warnOfProxy(variables, warn);
-    const surroundings = { variables, signal: stop.signal, print: printText, warn };
-    const { text, json, warnings = [], errors = [] } = await execute(args, surroundings);
-    print(log, paint(text, log, variables));
-    const toObject = (_: string, value: unknown) => (value instanceof Map ? Object.fromEntries(value) : value);
-    if (args.includes("--json")) print(stdout, JSON.stringify(json, toObject));
-    for (const warning of warnings) warn(warning);
-    for (const error of errors) print(stderr, `Error: ${toOneLine(error)}`);
-    return errors.length > 0 ? 1 : 0;
-  } catch (error) {
-    const { message, stack, cause, exitCode = 1 } = error as Failure;
-    const because = cause instanceof Error ? `\nbecause of ${cause.stack}` : "";
-    print(stderr, variables.DEBUG ? `${stack}${because}` : `Error: ${toOneLine(message)}`);
-    return exitCode;
-  } finally {
-    stop.abort(); // what is still asked of a peer no longer matters
-  }
+function writeHelp(): string {
+  const variables = describeSettings().map(({ name, standard, description }) => {
+    return `  ${name}${standard && ` (${standard})`}\n      ${description}`;
+  });
+  return `check-failures ${VERSION}: alerts the owners of a CI job that fails consistently
+
+Usage: node check-failures.mjs [report] [options]    the bundle: Node 20.16 or newer, Deno, Bun
+       npx tsx check-failures.ts [report] [options]  this file
+
+  (nothing)      count this CI pipeline, alert, store
+  report         print the stored document as a table; reads only
+  --dry-run      compute and print; send and write nothing; on any branch
+  --max-age 3d   report: exit 1 where the last pipeline was counted longer ago (also 12h)
+  --json         print one JSON object on stdout, everything else on stderr
+  --version      print the version
+  --help         print this
+
+The file needs its packages beside it (Node 22.18 or newer runs it without tsx):
+  npm install --no-save --ignore-scripts tsx @aws-sdk/client-s3@3.1173.0 valibot@1.5.0
+
+Exit 0: done. 1: failed, with the reason on stderr. 2: wrong usage, environment or owners' files.
+
+PIPELINE_JOBS_FILE, from any CI; or what GitHub lists, by gh api --paginate --slurp:
+  [{"id": 314, "name": "unit tests", "status": "failed", "stage": "test", "web_url": "https://ci.example.com/314"},
+   {"id": 315, "name": "lint", "status": "success"}]
+JOB_OWNERS_FILE, of which the last line that matches counts, and OWNER_CHANNELS_FILE:
+  unit\\ tests   @acme/core #unit-tests
+  {"@acme/core": "#team-core <!subteam^S0123ABCD>"}
+
+Variables (with their defaults; an empty one counts as unset):
+
+${variables.join("\n")}`;
 }
 
 /** Whether Node, as it is on this machine, was started with this file, under whatever name that was. */
-function isStarted(): boolean {
+function isMain(): boolean {
   if (import.meta.main) return true; // not there under tsx on Node 20, and wrong in Node 24.2
   const [, entry] = process.argv;
   if (entry === undefined) return false;
@@ -1962,7 +2596,7 @@ function isStarted(): boolean {
   return names.some((name) => existsSync(name) && realpathSync(name) === own);
 }
 
-if (isStarted()) {
+if (isMain()) {
   for (const name in process.env) if (!process.env[name]) delete process.env[name]; // the SDK takes "" for a value
   process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED = "true"; // said in every log, about every Node 20
   main(process.argv.slice(2), process.env).then((exitCode) => {

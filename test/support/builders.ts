@@ -1,19 +1,24 @@
 /** What tests are made of: each builder has a default for all that a test does not care about. */
 import {
   checkConsistentFailures,
-  type Edges,
   type Execution,
   type JobExecutions,
   type Jobs,
+  type Listing,
+  type Message,
   type News,
   type PendingAlert,
   type PipelineJob,
   parseSettings,
   readOwners,
   type Sender,
+  SLACK,
   type Store,
   type Task,
+  type Told,
   type TrackedJob,
+  type World,
+  writeMessage,
 } from "../../check-failures.ts";
 import type { GitLabJob } from "./servers/gitlab.ts";
 
@@ -31,6 +36,7 @@ export const settings = (variables: Variables = {}) =>
     CI_COMMIT_BRANCH: "main",
     CI_PROJECT_PATH: "acme/shop",
     CI_PROJECT_URL: "https://gitlab.example.com/acme/shop",
+    GITLAB_CI: "true",
     PIPELINE_JOBS_FILE: "jobs.json",
     SLACK_API_TOKEN: "xoxb-builder",
     SLACK_CHANNEL: "#ci",
@@ -59,11 +65,18 @@ export const listed = (name: string, status: string, rest: Partial<GitLabJob> = 
 export const listedFailed = (name: string, rest: Partial<GitLabJob> = {}) => listed(name, "failed", rest);
 export const listedPassed = (name: string, rest: Partial<GitLabJob> = {}) => listed(name, "success", rest);
 
+/** A list of these jobs, as a file has them. */
+export const listingOf = (jobs: PipelineJob[], warnings: string[] = []): Listing => ({
+  jobs,
+  warnings,
+  hasNotRun: true,
+});
+
 /** A source of jobs that lists these. */
 export const jobsOf =
   (jobs: PipelineJob[]): Jobs =>
-  async (scope) =>
-    jobs.filter((job) => job.outcome === scope);
+  async () =>
+    listingOf(jobs);
 
 /** The history of a job from its strip in the table, "·✗✗": the n-th execution has id 100 + n and commit c0ffee0n. */
 export function history(strip: string, rest: Partial<TrackedJob> = {}): TrackedJob {
@@ -83,30 +96,61 @@ export const openAlert = (kind: "consecutive" | "cumulative", at = AN_HOUR_AGO) 
 export const documentOf = (...jobs: [name: string, job: TrackedJob][]): JobExecutions => ({
   pipeline_id: 1004,
   jobs: new Map(jobs),
+  passed: new Map(),
   pending_alerts: [],
 });
 
-/** A document as it is stored. */
-export const textOf = (document: JobExecutions) =>
+/** A document without passes as it is stored. */
+export const textOf = ({ passed: _, ...document }: JobExecutions) =>
   JSON.stringify({ ...document, jobs: Object.fromEntries(document.jobs) });
 
-/** What is to be told of a job, of one that failed three times in a row unless said otherwise. */
-export const newsOf = (name: string, rest: Partial<News> = {}): News => ({
+/** What is to be reported of a job, of one that failed three times in a row unless said otherwise. */
+export const newsOf = (job: string, rest: Partial<News> = {}): News => ({
   kind: "consecutive",
-  name,
-  job: history("·✗✗✗"),
-  openedAt: AN_HOUR_AGO,
+  job,
+  job_id: 104,
+  times: 3,
+  executions: 4,
+  ids: [102, 103, 104],
+  since: AN_HOUR_AGO,
   ...rest,
 });
 
-/** A message that an earlier run left over, due a minute ago. */
-export const pendingAlert = (text: string, rest: Partial<PendingAlert> = {}): PendingAlert => ({
-  id: `left over: ${text}`,
+/** What messages say of the pipeline of `settings`. */
+export const PIPELINE_TOLD: Told["pipeline"] = {
+  id: 1005,
+  commit: "0ddba11",
+  branch: "main",
+  at: NOW.toISOString(),
+  project: { name: "acme/shop", url: "https://gitlab.example.com/acme/shop", ci: "gitlab" },
+};
+
+/** What a channel is to be told. */
+export const toldOf = (news: News[], rest: Partial<Told> = {}): Told => ({
   channel: null,
-  text,
+  pipeline: PIPELINE_TOLD,
+  news,
+  ...rest,
+});
+
+/** A message that an earlier run left over, due a minute ago: that this job is broken. */
+export const pendingAlert = (job: string, rest: Partial<PendingAlert> = {}): PendingAlert => ({
+  ...toldOf([newsOf(job)]),
+  id: `left over: ${job}`,
   due: new Date(NOW.getTime() - MINUTE).toISOString(),
   ...rest,
 });
+
+/** A message as a sender gets it. */
+export const messageOf = (job: string, rest: Partial<Message> = {}): Message => ({
+  ...pendingAlert(job),
+  mentions: [],
+  open: 1,
+  ...rest,
+});
+
+/** A message as Slack gets it. */
+export const slackText = (told: Told, mentions: string[] = []) => writeMessage({ ...told, mentions }, SLACK);
 
 /** A store in memory, with the versions of a real one; `text` is what it holds. */
 export function memoryStore(text?: string) {
@@ -125,36 +169,40 @@ export function memoryStore(text?: string) {
   return { store, stored };
 }
 
-/** The edges of a run without a network: a store in memory, no jobs, and a sender that keeps what it is given. */
-export function makeEdges(rest: Partial<Edges> = {}) {
+/** The world of a run without a network: a store in memory, no jobs, and a sender that keeps what it is given. */
+export function makeWorld(rest: Partial<World> = {}) {
   const sent: { channel: string | null; text: string }[] = [];
   const sender: Sender = {
-    name: "the test",
+    name: "Slack",
+    place: "the test",
     broadcast: "#ci",
-    send: async (text, channel) => {
-      sent.push({ channel, text });
+    send: async (message, channel) => {
+      sent.push({ channel, text: writeMessage(message, SLACK) });
     },
   };
-  const edges: Edges = {
+  const world: World = {
     store: memoryStore(textOf(documentOf())).store,
     jobs: jobsOf([]),
     sender,
     pause: async () => {},
-    now: NOW,
     signal: new AbortController().signal,
     ...rest,
   };
-  return { edges, sent };
+  return { world, sent };
 }
 
 /** What a run is told by the environment. */
-export async function taskOf(variables: Variables = {}): Promise<Task> {
+export async function taskOf(variables: Variables = {}, now: Date = NOW): Promise<Task> {
   const { pipeline, limits, routing } = settings(variables);
-  return { pipeline, limits, owners: await readOwners(routing) };
+  return { pipeline, limits, owners: await readOwners(routing), now };
 }
 
 /** A run within this process, of a pipeline with these jobs. */
-export async function runOf(jobs: PipelineJob[], variables: Variables = {}, rest: Partial<Edges> = {}) {
-  const { edges, sent } = makeEdges({ jobs: jobsOf(jobs), ...rest });
-  return { run: await checkConsistentFailures(await taskOf(variables), edges), sent };
+export async function runOf(
+  jobs: PipelineJob[],
+  variables: Variables = {},
+  { now, ...rest }: Partial<World> & { now?: Date } = {},
+) {
+  const { world, sent } = makeWorld({ jobs: jobsOf(jobs), ...rest });
+  return { run: await checkConsistentFailures(await taskOf(variables, now), world), sent };
 }

@@ -3,8 +3,17 @@
  * in which order they go on and what becomes of each step. One store in memory, one Slack, and a record of all of it.
  */
 import { setImmediate as tick } from "node:timers/promises";
-import { checkConsistentFailures, type PipelineJob, type Run, type Store, type Task } from "../../check-failures.ts";
-import { jobsOf, MINUTE, makeEdges, memoryStore } from "./builders.ts";
+import {
+  checkConsistentFailures,
+  type Message,
+  type PipelineJob,
+  type Run,
+  SLACK,
+  type Store,
+  type Task,
+  writeMessage,
+} from "../../check-failures.ts";
+import { jobsOf, MINUTE, makeWorld, memoryStore } from "./builders.ts";
 
 /**
  * What becomes of a step. One whose answer is `lost` is carried out and ends in an error. An upload that is an `echo`
@@ -23,7 +32,6 @@ export type Step = { kind: "read" | "upload" | "send"; fate: Fate; sent?: Sent; 
 
 export type Actor = {
   task: Task;
-  now: Date;
   jobs: PipelineJob[];
   broadcast: string | null;
   steps: Step[];
@@ -61,8 +69,7 @@ export function createWorld(text: string | undefined) {
         if (fate === "failed") return reject(new Error(`The ${kind} failed`));
         if (fate === "refused") return reject(Object.assign(new Error("is_archived"), { isOfChannel: true }));
         if (fate === "limited") {
-          const retryAt = new Date(actor.now.getTime() + LIMIT_MS);
-          return reject(Object.assign(new Error("ratelimited"), { retryAt }));
+          return reject(Object.assign(new Error("ratelimited"), { waitMs: LIMIT_MS }));
         }
         if (fate === "dies") {
           actor.gates.length = 0;
@@ -77,8 +84,8 @@ export function createWorld(text: string | undefined) {
     });
   }
 
-  function start(task: Task, now: Date, jobs: PipelineJob[], broadcast: string | null = "#ci"): Actor {
-    const actor: Actor = { task, now, jobs, broadcast, steps: [], gates: [], isOver: false };
+  function start(task: Task, jobs: PipelineJob[], broadcast: string | null = "#ci"): Actor {
+    const actor: Actor = { task, jobs, broadcast, steps: [], gates: [], isOver: false };
     const held: Store = {
       source: store.source,
       read: (...args) => hold(actor, "read", () => store.read(...args)),
@@ -92,17 +99,17 @@ export function createWorld(text: string | undefined) {
         }),
     };
     const take = (sent: Sent) => async (step: Step) => void world.taken.push({ actor, step, sent });
-    const send = (text: string, channel: string | null) => {
-      const sent = { channel, text };
+    const send = (message: Message, channel: string | null) => {
+      const sent = { channel, text: writeMessage(message, SLACK) };
       return hold(actor, "send", take(sent), sent);
     };
     const end = (result: Pick<Actor, "run" | "error">) => {
       Object.assign(actor, result, { isOver: true });
       wake();
     };
-    const sender = { name: "the test", broadcast, send };
-    const { edges } = makeEdges({ store: held, sender, jobs: jobsOf(jobs), now });
-    checkConsistentFailures(task, edges).then(
+    const sender = { name: "Slack", place: "the test", broadcast, send };
+    const { world: surroundings } = makeWorld({ store: held, sender, jobs: jobsOf(jobs) });
+    checkConsistentFailures(task, surroundings).then(
       (run) => end({ run }),
       (error: Error) => end({ error }),
     );

@@ -15,19 +15,19 @@ import {
 import { type StepName, withTimeUpAfter } from "./time-up.ts";
 
 const step = process.argv[2] as StepName;
-const { pipeline, limits, store, jobs, slack, routing, network } = parseSettings(process.env);
-const edges = withTimeUpAfter(step, {
+const { pipeline, limits, store, jobs, sender, routing, network } = parseSettings(process.env);
+const output = { environment: process.env, print: async () => {}, say: () => {} };
+const world = withTimeUpAfter(step, {
   store: openStore(store, network),
-  sender: openSender(slack, network, async () => {}),
+  sender: openSender(sender, network, output),
 });
-const { signal } = edges;
+const { signal } = world;
 const print = (end: { message: string }) => console.log(JSON.stringify({ message: end.message }));
 checkConsistentFailures(
-  { pipeline, limits, owners: await readOwners(routing) },
+  { pipeline, limits, owners: await readOwners(routing), now: new Date() },
   {
-    ...edges,
-    jobs: openJobs(jobs, { pipelineId: pipeline.CI_PIPELINE_ID, network, signal, warn: () => {} }),
+    ...world,
+    jobs: openJobs(jobs, pipeline.CI_PIPELINE_ID, network, signal),
     pause: (ms: number) => sleep(ms, undefined, { signal }),
-    now: new Date(),
   },
 ).then(({ errors }) => print({ message: errors.join() }), print);

@@ -6,7 +6,7 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { checkConsistentFailures, openJobs } from "../../check-failures.ts";
-import { makeEdges, memoryStore, settings, taskOf, type Variables } from "./builders.ts";
+import { makeWorld, memoryStore, settings, taskOf, type Variables } from "./builders.ts";
 import { makeFolder } from "./run.ts";
 import { type GitLabPipeline, startGitLab, TOKEN } from "./servers/gitlab.ts";
 
@@ -57,14 +57,12 @@ export async function playScenario(scenario: string) {
         OWNER_CHANNELS_FILE: pathOf("channels.json"),
         ...listJobs(pipeline, folder.path, gitlab),
       };
-      const warnings: string[] = [];
       const { jobs, network } = settings(environment);
-      const { signal } = new AbortController();
-      const source = { pipelineId: id, network, signal, warn: (text: string) => void warnings.push(text) };
-      const { edges, sent } = makeEdges({ store, now: new Date(at), jobs: openJobs(jobs, source) });
-      const run = await checkConsistentFailures(await taskOf(environment), edges);
+      const listed = openJobs(jobs, id, network, new AbortController().signal);
+      const { world, sent } = makeWorld({ store, jobs: listed });
+      const run = await checkConsistentFailures(await taskOf(environment, new Date(at)), world);
       messages.push(...sent.map(({ channel, text }) => `## Pipeline ${id} to ${channel ?? "#ci"}\n\n${text}\n`));
-      const problems = [...warnings, ...run.warnings, ...run.errors];
+      const problems = [...run.warnings, ...run.errors];
       messages.push(...problems.map((problem) => `## Pipeline ${id} warns\n\n${problem}\n`));
     }
   } finally {

@@ -26,6 +26,7 @@ export async function startStandIns({ latencyMs = 0 } = {}) {
     gitlab,
     slack,
     env: {
+      GITLAB_CI: "true",
       CI_COMMIT_SHA: "0ddba11",
       CI_API_V4_URL: gitlab.apiUrl,
       CI_PROJECT_ID: "4242",

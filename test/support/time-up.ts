@@ -1,11 +1,11 @@
 /** The time of a run, which is up a moment after one of its steps began, where the script gives it a minute and a half. */
-import type { Edges } from "../../check-failures.ts";
+import type { World } from "../../check-failures.ts";
 
 const MOMENT_MS = 300;
 
 export type StepName = "read" | "write" | "send";
 
-export function withTimeUpAfter<T extends Pick<Edges, "store" | "sender">>(step: StepName, edges: T) {
+export function withTimeUpAfter<T extends Pick<World, "store" | "sender">>(step: StepName, edges: T) {
   const controller = new AbortController();
   const watch =
     <Args extends unknown[], Result>(begun: StepName, carryOut: (...args: Args) => Result) =>
