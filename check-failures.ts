@@ -1,39 +1,39 @@
 /**
- * check-failures 3.0.0: alerts the owners of a CI job that fails consistently. It runs as the last job of a pipeline:
+ * check-failures 3.0.0 alerts the owners of a CI job that fails consistently. It is the last job of
+ * a pipeline:
  *
- *   node check-failures.mjs        the bundle, made by `npm run bundle`: nothing to install
- *   npx tsx check-failures.ts      this file, beside its two packages: @aws-sdk/client-s3@3.1173.0 valibot@1.5.0
+ *   node check-failures.mjs      the bundle, made by `npm run bundle`: nothing to install
+ *   npx tsx check-failures.ts    this file, beside @aws-sdk/client-s3@3.1173.0 and valibot@1.5.0
  *
- * One JSON document, in S3 or in a file, keeps how each job did in the last pipelines. A job that failed three times in
- * a row, or five times in its last ten executions, is reported once, and once more when it has recovered.
- * `--help` lists the variables that set this up. MIT licensed: copy it.
+ * One JSON document, in S3 or in a file, keeps how each job did in the last pipelines. A job that
+ * failed three times in a row, or five times in its last ten executions, is reported once, and once
+ * more when it has recovered. `--help` lists the variables that set this up. MIT licensed: copy it.
  *
- * The file has two halves. The first only computes: it has no token, no time, no connection and no file. The second
- * touches the world, and is all that you have to read before you give it a token: from "What touches the world" on.
- * In each half, callers come before callees.
+ * The first half only computes. The second, from "What touches the world" on, is all that must be
+ * read before this gets a token. Callers come before callees.
  *
  * Audit map. What leaves this process, to whom, by which function, with which secret:
  *
- *   the document           S3            s3Store         AWS credentials, which the SDK finds by itself
- *   questions for jobs     GitLab        gitLabJobs      GITLAB_TOKEN or CI_JOB_TOKEN
- *   messages               Slack         slackSender     SLACK_API_TOKEN
- *                          a webhook     webhookSender   SLACK_WEBHOOK_URL, which is the secret
- *                          a command     commandSender   none: secrets and AWS's variables are taken out
- *   table, JSON, errors    stdout/-err   printerFor      none: it masks the value of each secret
+ *   the document           S3          s3Store         AWS credentials: the SDK finds them by itself
+ *   questions for jobs     GitLab      gitLabJobs      GITLAB_TOKEN or CI_JOB_TOKEN
+ *   messages               Slack       slackSender     SLACK_API_TOKEN
+ *                          a webhook   webhookSender   SLACK_WEBHOOK_URL, which is the secret
+ *                          a command   commandSender   none: it gets no secret, and nothing of AWS
+ *   table, JSON, errors    stdout/-err printerFor      none: it masks the value of each secret
  *
- * Variables decide where tokens go: whoever can set CI_API_V4_URL, SLACK_API_URL or AWS_ENDPOINT_URL_S3 gets the token
- * that is for it, over plain http as well where the address says so. GitLab, Slack and webhooks are asked by `request`,
- * whose `exchange` opens the connection, sends the headers that it is given, and follows no redirect. Where HTTPS_PROXY
- * or HTTP_PROXY is set, all goes through that proxy (`agentsFor`), which is given the password in its own address.
- *
- * On disk, `fileStore` writes the document where JOB_EXECUTIONS_URL is a path, and `readTextFile` reads that,
- * PIPELINE_JOBS_FILE, JOB_OWNERS_FILE and OWNER_CHANNELS_FILE. `isMain` looks at the path that was started. The AWS SDK
- * reads AWS's own files, and may ask AWS for credentials. `commandSender` starts ALERT_COMMAND, and nothing else is
- * started. The command line sees the whole environment; every other function gets the variables in its type, which
- * `parseSettings` hands out. DEBUG prints stack traces.
- *
- * Whoever can write the document can make the bot speak, but only by these templates: the document holds names, numbers
- * and http(s) addresses, and `writeMessage` takes none of them for markup. Channels are those of today's owners' files.
+ * - Variables decide where tokens go: who can set CI_API_V4_URL, SLACK_API_URL or
+ *   AWS_ENDPOINT_URL_S3 gets the token that is for it, over plain http where the address says so.
+ * - GitLab, Slack and webhooks are asked by `request`, whose `exchange` opens the connection, sends
+ *   the headers that it is given, and follows no redirect. With HTTPS_PROXY or HTTP_PROXY, all goes
+ *   through that proxy (`agentsFor`), which is given the password in its own address.
+ * - `fileStore` writes the document where JOB_EXECUTIONS_URL is a path. `readTextFile` reads that,
+ *   PIPELINE_JOBS_FILE, JOB_OWNERS_FILE and OWNER_CHANNELS_FILE. `isMain` looks at the path that was
+ *   started. The AWS SDK reads AWS's own files, and may ask AWS for credentials.
+ * - `runCommand` starts ALERT_COMMAND. Nothing else is started.
+ * - The command line sees the whole environment. Any other function gets the variables in its type,
+ *   from `parseSettings`. DEBUG prints stack traces.
+ * - Whoever can write the document can make the bot speak, but only in the words of `writeMessage`,
+ *   to which all in it is data, and in channels that the owners' files name.
  */
 import { spawn } from "node:child_process";
 import { createHash, randomUUID } from "node:crypto";
@@ -50,11 +50,9 @@ import { GetObjectCommand, PutObjectCommand, S3Client, type S3ServiceException }
 import * as v from "valibot";
 
 const VERSION = "3.0.0";
-const MINUTE_MS = 60_000;
-const HOUR_MS = 60 * MINUTE_MS;
-const DAY_MS = 24 * HOUR_MS;
+const [MINUTE_MS, HOUR_MS, DAY_MS] = [60_000, 3_600_000, 86_400_000];
 
-// --- Document: what is stored between two pipelines, in the format of DataDog's job_executions.v2.json.
+// --- Document: what is stored between two pipelines, as DataDog's job_executions.v2.json has it.
 
 /** What valibot's own object schemas are not: no array. */
 const PlainObject = v.custom<Record<string, unknown>>(isPlainObject, "Expected an object");
@@ -67,10 +65,10 @@ const Timestamp = v.pipe(
   ),
 );
 // An address or a note that does not fit is left out: a message does as well without.
-const Address = v.fallback(v.nullish(v.pipe(v.string(), v.regex(/^https?:\/\/[^\s/]/i))), undefined);
-const Note = v.fallback(v.nullish(v.string()), undefined);
+const Address = orNothing(v.pipe(v.string(), v.regex(/^https?:\/\/[^\s/]/i), v.maxLength(1_000)));
+const Note = orNothing(v.string());
 
-/** How a job did in one pipeline: `id` is that of a failed job, `commit` is missing where it did not really run. */
+/** How a job did in one pipeline. A pass has no `id`; one without a `commit` did not really run. */
 const Execution = v.looseObject({
   id: v.nullable(v.pipe(v.number(), v.safeInteger())),
   failing: v.boolean(),
@@ -79,8 +77,9 @@ const Execution = v.looseObject({
 export type Execution = v.InferOutput<typeof Execution>;
 
 /**
- * The commit with which a job last turned, from passing to failing or back. `from` is the commit of the execution
- * before, where that is known; `title` and `author` stand only where no other commit came between the two.
+ * The commit with which a job last turned, from passing to failing or back. `from` is the commit of
+ * the execution before, where that is known; `title` and `author` stand only where no other commit
+ * came between the two.
  */
 const Turn = v.looseObject({
   commit: v.string(),
@@ -125,11 +124,12 @@ const Kind = v.picklist(["consecutive", "cumulative", "recovered", "gone"]);
 export type Kind = v.InferOutput<typeof Kind>;
 
 /**
- * What is to be reported of a job. `job_id` and `url` are those of the job that its name links to. `times` is how often
- * it failed (recovered: passed) in a row, or, where it fails often, within so many `executions`; `ids` are those
- * failures. `since` is when its alert opened; where the job is gone, when it ran last.
+ * What is to be reported of a job. `job_id` and `url` are those of the job that its name links to.
+ * `times` is how often it failed (recovered: passed) in a row, or, where it fails often, within so
+ * many `executions`; `ids` are those failures. `since` is when its alert opened; where the job is
+ * gone, when it ran last.
  */
-const News = v.looseObject({
+const News = v.object({
   kind: Kind,
   job: v.string(),
   job_id: v.optional(Count),
@@ -145,15 +145,15 @@ const News = v.looseObject({
 export type News = v.InferOutput<typeof News>;
 
 /** What the run says that creates the document: its name, and the thresholds. */
-const Hello = v.looseObject({ document: v.string(), in_a_row: Count, often: Count, window: Count });
+const Hello = v.object({ document: v.string(), in_a_row: Count, often: Count, window: Count });
 
 /**
- * What a channel is to be told, as data, and of which pipeline: it becomes text where it is sent. A `channel` of null is
- * the broadcast channel of the run that sends it.
+ * What a channel is to be told, as data, and of which pipeline: it becomes text where it is sent. A
+ * `channel` of null is the broadcast channel of the run that sends it.
  */
-const Told = v.looseObject({
+const Told = v.object({
   channel: v.nullable(v.string()),
-  pipeline: v.looseObject({
+  pipeline: v.object({
     id: Count,
     commit: v.string(),
     branch: v.optional(v.string()),
@@ -166,8 +166,8 @@ const Told = v.looseObject({
 });
 export type Told = v.InferOutput<typeof Told>;
 
-/** What a run recorded and has not seen delivered. `due` is when a run may send it; whoever takes it gives a new `id`. */
-const PendingAlert = v.looseObject({ id: v.string(), due: Timestamp, ...Told.entries });
+/** What is not delivered yet. A run may send it once it is `due`, and then gives it a new `id`. */
+const PendingAlert = v.object({ id: v.string(), due: Timestamp, ...Told.entries });
 export type PendingAlert = v.InferOutput<typeof PendingAlert>;
 
 /** Of jobs that are not tracked: the commit with which each passed last, and when. */
@@ -195,11 +195,15 @@ const JobExecutions = v.pipe(
 /** The document in memory. Keys that it does not know are kept. */
 export type JobExecutions = v.InferOutput<typeof JobExecutions>;
 
+function orNothing<T extends v.GenericSchema>(schema: T) {
+  return v.fallback(v.nullish(schema), undefined);
+}
+
 function isPlainObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** The schema of an object as a Map, as valibot's own would drop jobs that are named `constructor` or `__proto__`. */
+/** An object as a Map: valibot's own schemas drop jobs named `constructor` or `__proto__`. */
 function mapOf<T extends v.GenericSchema>(values: T) {
   const toEntries = v.transform((object: Record<string, unknown>) => new Map(Object.entries(object)));
   return v.pipe(PlainObject, toEntries, v.map(v.string(), values));
@@ -222,61 +226,44 @@ export type World = {
   signal: AbortSignal;
 };
 
-export type Outcome = "counted" | "revised" | "already-counted" | "out-of-order";
-
-/** What a run did: the document as it was read (`before`) and stored, what it told whom, and what went wrong. */
-export type Run = {
-  outcome: Outcome;
-  before: JobExecutions;
-  document: JobExecutions;
-  listing: Listing | undefined;
-  reached: Reached;
-  messages: Delivery[];
-  warnings: string[];
-  errors: string[];
-};
+/** What a run did to the document that it read, what it told whom, and what went wrong. */
+export type Run = Update & { before: JobExecutions; messages: Delivery[]; errors: string[] };
 
 /**
- * Counts a pipeline, stores the document and sends the alerts. The upload that counts also records the messages, and a
- * second one takes out those that were delivered, so that a run may die anywhere. Throws where the document can't be
- * read or stored, or the jobs can't be listed: then nothing was counted. What fails later is in the `errors` of the run.
+ * Counts a pipeline, stores the document and sends the alerts. The upload that counts also records
+ * the messages, and a second one takes out those that were delivered, so that a run may die
+ * anywhere. Throws where the document can't be read or stored, or the jobs can't be listed: then
+ * nothing was counted. What fails later is in the `errors` of the run.
  */
 export async function checkConsistentFailures(task: Task, world: World): Promise<Run> {
   const listing = world.jobs(); // the CI answers while the store does
   listing.catch(() => {}); // whoever awaits it sees the error
   const store = task.dryRun ? { ...world.store, write: async () => true } : world.store;
+  const { broadcast } = world.sender;
 
-  const counting = async (stored: JobExecutions | undefined) => {
+  const run = await changeDocument({ ...world, store }, async (stored) => {
     const before = stored ?? createInitialJobExecutions();
     const order = orderOf(task, before);
-    const update =
-      order === "counted" ? updateStatistics(before, await listing, task) : await revise(order, before, listing, task);
-    const { routes, warnings } = routeNews(update.news, task.owners, world.sender.broadcast);
-    const told: Told[] = routes.map((route) => ({ ...route, pipeline: describePipeline(task) }));
+    const isNext = order === "counted";
+    const update = isNext ? updateStatistics(before, await listing, task) : await revise(order, before, listing, task);
+    const { routes, warnings } = routeNews(update.news, task.owners, broadcast);
+    const told = routes.map((route): Told => ({ ...route, pipeline: describePipeline(task) }));
     if (!stored) told.unshift(sayHello(task, store.source));
-    const recorded = recordMessages(update.document, told, task, world.sender);
-    const isChanged = order === "counted" || update.outcome === "revised" || recorded.isChanged;
-    const allWarnings = [...update.warnings, ...warnings, ...recorded.warnings];
-    return { ...update, ...recorded, before, isChanged, warnings: allWarnings };
-  };
-  const run = await changeDocument({ ...world, store }, counting, isStoredBy);
+    const recorded = recordMessages(update.document, told, task, broadcast);
+    return { ...update, ...recorded, before, warnings: [...update.warnings, ...warnings, ...recorded.warnings] };
+  });
 
   const open = [...run.document.jobs.values()].filter((job) => job.alert).length;
-  const messages = run.messages.map((message) => ({
-    ...message,
-    mentions: mentionsIn(message, task.owners, world.sender.broadcast),
-    open,
-  }));
-  if (task.dryRun)
-    return { ...run, messages: messages.map((message) => ({ ...message, delivered: false })), errors: [] };
-  const deliveries = await sendNotification(messages, world, task.now);
+  const address = (told: PendingAlert) => ({ ...told, open, mentions: mentionsIn(told, task.owners, broadcast) });
+  const deliveries = await sendNotification(run.messages.map(address), world, task);
+  if (task.dryRun) return { ...run, messages: deliveries, errors: [] };
   const errors = [...describeFailures(deliveries, world.sender), ...(await settleMessages(deliveries, world))];
   return { ...run, messages: deliveries, errors };
 }
 
 /**
- * Whether a pipeline comes after the stored one. Throws where the document is another project's, and where the ids must
- * have begun anew, as then every pipeline would seem to come too late.
+ * Whether a pipeline comes after the stored one. Throws where the document is another project's,
+ * and where the ids must have begun anew, as then every pipeline would seem to come too late.
  */
 function orderOf({ pipeline, now }: Task, { pipeline_id, counted_at, project }: JobExecutions) {
   const { CI_PIPELINE_ID: id, CI_PROJECT_PATH: name } = pipeline;
@@ -297,7 +284,7 @@ function orderOf({ pipeline, now }: Task, { pipeline_id, counted_at, project }: 
   return "out-of-order";
 }
 
-/** What becomes of a pipeline that is not counted: where it has been counted before, a re-run of it may have passed. */
+/** A pipeline that is not counted: where it had been counted before, a re-run may have passed. */
 async function revise(order: Outcome, before: JobExecutions, listing: Promise<Listing>, task: Task): Promise<Update> {
   const unchanged = { outcome: order, document: before, listing: undefined, reached: noneReached(), news: [] };
   if (order === "out-of-order") return { ...unchanged, warnings: [] };
@@ -308,22 +295,24 @@ async function revise(order: Outcome, before: JobExecutions, listing: Promise<Li
   }
 }
 
+type Change = { document: JobExecutions | undefined; outcome?: Outcome; messages?: PendingAlert[] };
+
 /**
- * Reads the document, changes and stores it, and does it again where another run stored it first. An upload whose answer
- * got lost is repeated by the SDK, and then refused as a conflict: `isOwn` tells from what is stored that it was this
- * run's.
+ * Reads the document, changes and stores it, and does it again where another run stored it first.
+ * `change` returns the very document that it was given where there is nothing to store. An upload
+ * whose answer got lost is repeated by the SDK, and then refused as a conflict: what is stored
+ * shows whose it was.
  */
-async function changeDocument<T extends { document: JobExecutions; isChanged: boolean }>(
-  { store, pause, signal }: Pick<World, "store" | "pause" | "signal">,
+async function changeDocument<T extends Change>(
+  { store, pause, signal }: Omit<World, "jobs" | "sender">,
   change: (stored: JobExecutions | undefined) => Promise<T>,
-  isOwn: (stored: JobExecutions, last: T) => boolean = () => false,
 ): Promise<T> {
   let last: T | undefined;
   for (let attempt = 1; attempt <= MAX_UPLOADS; attempt++) {
     const stored = await retrieveJobExecutions(store, signal);
-    if (last && stored && isOwn(stored.document, last)) return last;
+    if (last && stored && isStoredBy(stored.document, last)) return last;
     last = await change(stored?.document);
-    if (!last.isChanged) return last;
+    if (!last.document || last.document === stored?.document) return last;
     if (await uploadJobExecutions(last.document, stored?.version, { store, signal })) return last;
     await pause(Math.random() * Math.min(100 * 2 ** attempt, 2_000));
   }
@@ -334,18 +323,14 @@ async function changeDocument<T extends { document: JobExecutions; isChanged: bo
   );
 }
 
-/** Whether the stored document shows what this run meant to store: its messages, or, without any, its time. */
-function isStoredBy(
-  stored: JobExecutions,
-  run: { outcome: Outcome; document: JobExecutions; messages: PendingAlert[] },
-) {
-  const own = new Set(run.messages.map(({ id }) => id));
-  if (own.size > 0) return stored.pending_alerts.some(({ id }) => own.has(id));
-  const { pipeline_id, counted_at } = run.document;
-  return run.outcome === "counted" && stored.pipeline_id === pipeline_id && stored.counted_at === counted_at;
+/** Whether what is stored is this run's: by its messages, or, without any, by its time. */
+function isStoredBy(stored: JobExecutions, { outcome, document, messages = [] }: Change) {
+  if (messages.length > 0) return stored.pending_alerts.some(({ id }) => messages.some((own) => own.id === id));
+  const isOfPipeline = stored.pipeline_id === document?.pipeline_id && stored.counted_at === document.counted_at;
+  return outcome === "counted" && isOfPipeline;
 }
 
-/** Reads the stored document; undefined where there is none. Throws where it can't be read or is not valid. */
+/** Reads the document, if there is one. Throws where it can't be read or is not valid. */
 export async function retrieveJobExecutions(store: Store, signal: AbortSignal) {
   const stored = await store.read(signal);
   if (!stored) return undefined;
@@ -359,8 +344,8 @@ export function createInitialJobExecutions(): JobExecutions {
 }
 
 /**
- * Stores the document if `version` (undefined: none) is still the stored one, and resolves to whether it was.
- * Throws where it can't be written.
+ * Stores the document if `version` (undefined: none) is still the stored one, and resolves to
+ * whether it was. Throws where it can't be written.
  */
 export function uploadJobExecutions(
   { pipeline_id, commit, counted_at, project, jobs, passed, pending_alerts, ...unknown }: JobExecutions,
@@ -389,15 +374,16 @@ export function uploadJobExecutions(
 // --- Statistics: how each job did, what that reaches, and how its alert opens, changes and closes.
 
 const MAX_TITLE = 150; // of a commit's title, and of its author
-const NO_COMMIT = /^0*$/; // what GitLab gives for the commit before the first push of a branch
 
-/** The jobs that reached a threshold, each with the ids of all failing executions in its window, and the others. */
+/** The jobs that reached a threshold, each with the ids of the failures in its window. */
 export type Reached = {
   consecutive: Map<string, number[]>;
   cumulative: Map<string, number[]>;
   recovered: string[];
   gone: string[];
 };
+
+export type Outcome = "counted" | "revised" | "already-counted" | "out-of-order";
 
 /** What a pipeline makes of the document. */
 export type Update = {
@@ -412,8 +398,9 @@ export type Update = {
 type Counting = Pick<Task, "pipeline" | "limits" | "now">;
 
 /**
- * Adds the outcome of a pipeline, given as one entry a job name, to the histories. Returns a new document, what reached
- * a threshold, and what of that is news. A job that is not tracked has nothing but the commit with which it passed last.
+ * Adds the outcome of a pipeline, given as one entry a job name, to the histories. Returns a new
+ * document, what reached a threshold, and what of that is news. A job that is not tracked has
+ * nothing but the commit with which it passed last.
  */
 export function updateStatistics(before: JobExecutions, listing: Listing, counting: Counting): Update {
   const { pipeline, limits, now } = counting;
@@ -443,13 +430,15 @@ export function updateStatistics(before: JobExecutions, listing: Listing, counti
       : execution && changeOf(counted, thresholdsOf(name, limits), limits);
     if (execution?.failing) noteReached(reached, name, counted, limits);
     if (change === "recovered" || (change === "gone" && counted.alert)) reached[change].push(name);
-    if (change && isNews(change, counted.alert)) news.push(newsOf(change, name, counted, latest.get(name), now));
+    // A job that only failed often recovers in silence.
+    const isNews = change === "recovered" ? counted.alert?.kind === "consecutive" : change !== "gone" || counted.alert;
+    if (change && isNews) news.push(newsOf(change, name, counted, latest.get(name), now));
 
     const job = changeAlert(counted, change, counting);
+    const hasFailed = job.jobs_info.length < limits.CUMULATIVE_LENGTH || failuresIn(job.jobs_info).length > 0;
     const lastCommit = job.jobs_info.findLast((execution) => execution.commit)?.commit;
-    if (change === "gone") continue;
-    if (job.alert || !isClean(job, limits)) jobs.set(name, job);
-    else if (lastCommit) passed.set(name, { commit: lastCommit, at: counted.last_run });
+    if (change !== "gone" && (job.alert || hasFailed)) jobs.set(name, job);
+    else if (change !== "gone" && lastCommit) passed.set(name, { commit: lastCommit, at: counted.last_run });
   }
   const { CI_PIPELINE_ID: pipeline_id, CI_COMMIT_SHA: commit } = pipeline;
   const known = { ...before.project, ...projectOf(pipeline) };
@@ -458,36 +447,29 @@ export function updateStatistics(before: JobExecutions, listing: Listing, counti
   return { outcome: "counted", document, listing, reached, news, warnings };
 }
 
-/** Whether something was last seen too long ago, by the time of the last pipeline: a pause without any expires nothing. */
+/** Whether a time is too long before the last pipeline: so a pause without any expires nothing. */
 function expiryOf({ counted_at }: JobExecutions, { limits, now }: Counting) {
-  const lastMs = Math.min(counted_at ? Date.parse(counted_at) : Number.POSITIVE_INFINITY, now.getTime());
+  const lastMs = Math.min(Date.parse(counted_at ?? now.toISOString()), now.getTime());
   return (at: string) => lastMs - Date.parse(at) > limits.EXPIRE_AFTER_DAYS * DAY_MS;
 }
 
-/** What says no more of a job than that it passed. */
-function isClean(job: TrackedJob, { CUMULATIVE_LENGTH }: Limits) {
-  return job.jobs_info.length >= CUMULATIVE_LENGTH && failuresIn(job.jobs_info).length === 0;
-}
-
 /**
- * Of a pipeline that is counted already, a job that failed in it and has passed since is taken for one that passed. What
- * it had turned is unknown again; its alert stays as it is. Returns the outcome `already-counted` where there is none.
+ * Of a pipeline that is counted already, a job that failed in it and has passed since is taken for
+ * one that passed. What it had turned is unknown again; its alert stays as it is. Where there is
+ * none, the document is the very same.
  */
-export function reviseStatistics(
-  before: JobExecutions,
-  listing: Listing,
-  { pipeline }: Pick<Task, "pipeline">,
-): Update {
+export function reviseStatistics(before: JobExecutions, listing: Listing, task: Pick<Task, "pipeline">): Update {
   const jobs = new Map(before.jobs);
-  for (const { name, outcome } of listing.jobs) {
+  let isRevised = false;
+  for (const { name } of listing.jobs.filter(({ outcome }) => outcome === "passed")) {
     const job = before.jobs.get(name);
     const last = job?.jobs_info.at(-1);
-    const isOfPipeline = job?.last_run === before.counted_at && last?.commit === pipeline.CI_COMMIT_SHA;
-    if (!job || !last?.failing || !isOfPipeline || outcome !== "passed") continue;
+    const isOfPipeline = job?.last_run === before.counted_at && last?.commit === task.pipeline.CI_COMMIT_SHA;
+    if (!job || !last?.failing || !isOfPipeline) continue;
     const jobs_info = [...job.jobs_info.slice(0, -1), { ...last, id: null, failing: false }];
     jobs.set(name, { ...job, consecutive_failures: 0, jobs_info, turned: undefined });
+    isRevised = true;
   }
-  const isRevised = [...jobs].some(([name, job]) => job !== before.jobs.get(name));
   const outcome = isRevised ? "revised" : "already-counted";
   const document = isRevised ? { ...before, jobs } : before;
   return { outcome, document, listing, reached: noneReached(), news: [], warnings: listing.warnings };
@@ -499,7 +481,7 @@ function noneReached(): Reached {
 
 const NEW_JOB: TrackedJob = { consecutive_failures: 0, jobs_info: [] };
 
-/** What this pipeline adds to the window of a job; undefined where it did not run and keeps its history. */
+/** What this pipeline adds to a job's window; undefined where the job did not run. */
 function toExecution(latest: PipelineJob | undefined, { pipeline, limits }: Counting): Execution | undefined {
   const commit = pipeline.CI_COMMIT_SHA;
   if (latest?.outcome === "passed") return { id: null, failing: false, commit };
@@ -520,36 +502,31 @@ function addExecution(
   const { last_run = now.toISOString() } = job; // the original has none: its time to expire begins now
   if (!execution) return { ...job, jobs_info: job.jobs_info.slice(-limits.CUMULATIVE_LENGTH), last_run };
   const since = job.executions_since_alert === undefined ? undefined : job.executions_since_alert + 1;
-  const lastPass = before.passed.get(name)?.commit;
-  const last =
-    job.jobs_info.findLast((earlier) => earlier.commit) ?? (lastPass && { failing: false, commit: lastPass });
+  const pass = before.passed.get(name);
+  const passed = pass && { id: null, failing: false, commit: pass.commit };
+  const last = job.jobs_info.findLast((earlier) => earlier.commit) ?? passed;
   return {
     ...job,
     consecutive_failures: execution.failing ? job.consecutive_failures + 1 : 0,
     jobs_info: [...job.jobs_info, execution].slice(-limits.CUMULATIVE_LENGTH),
     last_run: execution.commit ? now.toISOString() : last_run,
-    turned: turnOf(execution, last || undefined, before, pipeline) ?? job.turned,
+    turned: turnOf(execution, last, before, pipeline) ?? job.turned,
     executions_since_alert: since !== undefined && since < limits.CUMULATIVE_LENGTH ? since : undefined,
   };
 }
 
-/** The turn that an execution makes against the last one that had a commit; undefined where it makes none. */
-function turnOf(
-  execution: Execution,
-  last: Pick<Execution, "failing" | "commit"> | undefined,
-  before: JobExecutions,
-  pipeline: Pipeline,
-): Turn | undefined {
+/** The turn that an execution makes after the last one that had a commit, if it makes one. */
+function turnOf(execution: Execution, last: Execution | undefined, before: JobExecutions, pipeline: Pipeline) {
   if (!execution.commit || last?.failing === execution.failing) return undefined;
   const { CI_COMMIT_SHA: commit, CI_COMMIT_AUTHOR: author, CI_COMMIT_BEFORE_SHA: pushedOn = "" } = pipeline;
   const from = last?.commit ?? undefined;
-  // Else more commits than this one may be at fault: of other pipelines, of pushes without any, or of none at all.
-  const isDirect = from !== undefined && from === before.commit && from !== commit;
-  const isOnlyPush = NO_COMMIT.test(pushedOn) || pushedOn === from;
-  return isDirect && isOnlyPush ? { commit, title: titleOf(pipeline), author, from } : { commit, from };
+  const isNextCommit = from !== undefined && from === before.commit && from !== commit;
+  const isOnlyPush = /^0*$/.test(pushedOn) || pushedOn === from; // zeros: the first push of a branch
+  // Else nobody knows which commit is at fault: others came between, or this one had passed before.
+  return isNextCommit && isOnlyPush ? { commit, title: titleOf(pipeline), author, from } : { commit, from };
 }
 
-/** The first line of a commit's message that says something: of a merge, that is what its description begins with. */
+/** The first line of a commit's message; of a merge, the first that says what was merged. */
 function titleOf({ CI_COMMIT_TITLE = "", CI_COMMIT_DESCRIPTION = "" }: Pipeline): string | undefined {
   const lines = `${CI_COMMIT_TITLE}\n${CI_COMMIT_DESCRIPTION}`.split(/[\r\n]+/).map((line) => line.trim());
   const [first, ...others] = lines.filter((line) => line !== "");
@@ -558,16 +535,14 @@ function titleOf({ CI_COMMIT_TITLE = "", CI_COMMIT_DESCRIPTION = "" }: Pipeline)
   return title && cut(title, MAX_TITLE);
 }
 
-/** The thresholds of a job: in a row, and in its window. The last of JOB_THRESHOLDS that matches counts. */
-export type Thresholds = { inARow: number; often: number };
-
-export function thresholdsOf(name: string, limits: Limits): Thresholds {
+/** The thresholds of a job. Of JOB_THRESHOLDS, the last that matches counts. */
+export function thresholdsOf(name: string, limits: Limits): { inARow: number; often: number } {
   const { CONSECUTIVE_THRESHOLD: inARow, CUMULATIVE_THRESHOLD: often } = limits;
   const own = limits.JOB_THRESHOLDS.findLast(({ pattern }) => pattern.test(name));
   return own ? { inARow: own.inARow, often: own.often ?? Math.max(own.inARow, often) } : { inARow, often };
 }
 
-/** Notes which thresholds a job that failed has reached, as the original does: those that are equalled. */
+/** Notes the thresholds that a failed job has reached: as in the original, those that it equals. */
 function noteReached(reached: Reached, name: string, job: TrackedJob, limits: Limits) {
   const failures = failuresIn(job.jobs_info);
   const ids = idsOf(failures);
@@ -576,11 +551,16 @@ function noteReached(reached: Reached, name: string, job: TrackedJob, limits: Li
 }
 
 /**
- * The rules for alerts: what the latest execution of a job, which is in its window already, does to its alert. It opens
- * it as broken (`consecutive`) or as failing often (`cumulative`), turns failing often into broken, reports a broken job
- * once more that had looked mended, or closes it (`recovered`). Undefined: nothing changes, and nothing is reported.
+ * The rules for alerts: what the latest execution of a job, which is in its window already, does to
+ * its alert. It opens it as broken (`consecutive`) or as failing often (`cumulative`), turns
+ * failing often into broken, reports a broken job once more that had looked mended, or closes it
+ * (`recovered`). Undefined: nothing changes, and nothing is reported.
  */
-export function changeOf(job: TrackedJob, { inARow, often }: Thresholds, { RECOVERY_THRESHOLD: passes }: Limits) {
+export function changeOf(
+  job: TrackedJob,
+  { inARow, often }: { inARow: number; often: number },
+  { RECOVERY_THRESHOLD: passes }: Pick<Limits, "RECOVERY_THRESHOLD">,
+): Exclude<Kind, "gone"> | undefined {
   const { alert, consecutive_failures: streak } = job;
   const strip = stripOf(job);
   const surelyBroken = Math.max(inARow, often); // so often in a row that nobody calls the job flaky
@@ -589,13 +569,11 @@ export function changeOf(job: TrackedJob, { inARow, often }: Thresholds, { RECOV
     const hasReallyRun = job.jobs_info.slice(-passes).some((execution) => execution.commit);
     return alert && isOneStreak && hasReallyRun ? "recovered" : undefined;
   }
-  if (alert?.kind === "consecutive") {
-    const hadLookedMended = new RegExp(`·{${passes}}✗{${surelyBroken}}$`).test(strip);
-    return hadLookedMended ? "consecutive" : undefined;
-  }
-  if (alert) return streak >= surelyBroken ? "consecutive" : undefined;
-  if (streak >= inARow) return "consecutive";
-  return failuresIn(sinceAlert(job)).length >= often ? "cumulative" : undefined;
+  if (!alert && streak >= inARow) return "consecutive";
+  if (!alert) return failuresIn(sinceAlert(job)).length >= often ? "cumulative" : undefined;
+  const hadLookedMended = new RegExp(`·{${passes}}✗{${surelyBroken}}$`).test(strip);
+  const isBroken = alert.kind === "cumulative" ? streak >= surelyBroken : hadLookedMended;
+  return isBroken ? "consecutive" : undefined;
 }
 
 /** The job with its alert as a change leaves it. */
@@ -606,35 +584,27 @@ function changeAlert(job: TrackedJob, change: Kind | undefined, { pipeline, now 
   return { ...job, alert: { ...opened, kind: change } };
 }
 
-/** Whether a channel hears of a change: a job that only failed often recovers in silence. */
-function isNews(change: Kind, alert: Alert | undefined) {
-  if (change === "recovered") return alert?.kind === "consecutive";
-  return change !== "gone" || alert !== undefined;
-}
-
 function newsOf(kind: Kind, job: string, counted: TrackedJob, latest: PipelineJob | undefined, now: Date): News {
   const { alert, last_run, turned } = counted;
-  const window = kind === "cumulative" ? sinceAlert(counted) : counted.jobs_info;
-  const ids = idsOf(kind === "consecutive" ? lastThat(window, true) : failuresIn(window));
-  const timesOf: Record<Kind, number> = {
-    consecutive: counted.consecutive_failures,
-    cumulative: failuresIn(window).length,
-    recovered: lastThat(window, false).length,
-    gone: 0,
-  };
-  const openedAt = alert?.at ?? now.toISOString();
+  const { id, url, stage, reason } = latest ?? {};
+  const executions = {
+    consecutive: lastThat(counted.jobs_info, true),
+    cumulative: sinceAlert(counted),
+    recovered: lastThat(counted.jobs_info, false),
+    gone: counted.jobs_info,
+  }[kind];
+  const ids = idsOf(failuresIn(executions));
+  const times = { consecutive: counted.consecutive_failures, cumulative: failuresIn(executions).length };
   return {
     kind,
     job,
-    job_id: latest?.id ?? ids.at(-1),
-    url: latest?.url,
-    stage: latest?.stage,
-    reason: latest?.reason,
-    times: timesOf[kind],
-    executions: window.length,
-    ids: kind === "consecutive" || kind === "cumulative" ? ids : [],
+    job_id: id ?? ids.at(-1),
+    ...{ url, stage, reason },
+    times: kind === "consecutive" || kind === "cumulative" ? times[kind] : executions.length,
+    executions: executions.length,
+    ids: kind === "gone" ? [] : ids,
     turned: kind === "consecutive" || kind === "recovered" ? turned : undefined,
-    since: kind === "gone" ? (last_run ?? openedAt) : openedAt,
+    since: (kind === "gone" ? last_run : alert?.at) ?? now.toISOString(),
   };
 }
 
@@ -661,7 +631,114 @@ function lastThat(executions: Execution[], failing: boolean) {
   return executions.slice(executions.findLastIndex((execution) => execution.failing !== failing) + 1);
 }
 
-// --- Text and patterns: errors for people, JSON that must fit, words, counts and times, and patterns of names.
+// --- Listings: from what GitLab or GitHub list to how each job did.
+
+/** A job by its latest attempt: where (`stage`) and why (`reason`) it failed, and its page. */
+export type PipelineJob = {
+  id: number;
+  name: string;
+  outcome: "failed" | "passed" | "not run";
+  stage?: string | null | undefined;
+  reason?: string | null | undefined;
+  url?: string | null | undefined;
+};
+
+/** The jobs of a pipeline, one entry a name. Not every list has those that did not run. */
+export type Listing = { jobs: PipelineJob[]; warnings: string[]; hasNotRun: boolean };
+
+const Id = v.pipe(v.number("Expected a number, e.g. the build's * 1000 + index"), v.safeInteger(), v.minValue(1));
+
+/** A job as either CI lists it: what both have, what only GitLab has, and what only GitHub has. */
+const ListedJob = v.object({
+  id: Id,
+  name: v.pipe(v.string(), v.nonEmpty()),
+  status: v.string(),
+  allow_failure: v.fallback(v.boolean(), false),
+  stage: Note,
+  failure_reason: Note,
+  web_url: Address,
+  conclusion: v.nullish(v.string()),
+  run_attempt: orNothing(v.number()),
+  html_url: Address,
+  steps: v.fallback(v.array(v.fallback(v.object({ name: Note, conclusion: Note }), {})), []),
+});
+type ListedJob = v.InferOutput<typeof ListedJob>;
+
+/** A trigger job of GitLab, with the pipeline that it made, if it could. */
+const Bridge = v.object({
+  ...ListedJob.entries,
+  pipeline: orNothing(v.object({ project_id: Id })),
+  downstream_pipeline: v.nullish(v.object({ id: Id, project_id: orNothing(Id), status: Note })),
+});
+type Bridge = v.InferOutput<typeof Bridge>;
+
+/** A page of GitHub's list, with the number of jobs on all pages. */
+const Page = v.object({ total_count: v.fallback(v.number(), 0), jobs: v.array(ListedJob) });
+
+/** A file of jobs: an array of them, a page, or an array of pages. */
+const PagesOfJobs = v.lazy((json) => {
+  const isPaged = [json].flat().some((item) => isPlainObject(item) && "jobs" in item);
+  const toPages = v.transform((jobs: ListedJob[]) => [{ total_count: 0, jobs }]);
+  const toArray = v.transform((page: unknown) => [page].flat());
+  return isPaged ? v.pipe(v.unknown(), toArray, v.array(Page)) : v.pipe(v.array(ListedJob), toPages);
+});
+
+// The words of both CIs: of any other, nobody knows what it means.
+const GITLAB_STATUSES = "success failed canceled canceling skipped manual scheduled created preparing pending running";
+const STATUSES = `${GITLAB_STATUSES} waiting_for_resource waiting_for_callback completed queued in_progress waiting requested`;
+const CONCLUSIONS = "success failure timed_out neutral cancelled skipped action_required stale startup_failure";
+const STARTED = ["success", "failed", "running"];
+const UNFINISHED = ["created", "preparing", "pending", "running", "waiting_for_resource", "waiting_for_callback"];
+
+/** A job of a list. Only GitHub gives an `attempt`; nobody knows what `unknown` means. */
+type Attempt = PipelineJob & { attempt?: number | null | undefined; unknown?: string | undefined };
+
+function toAttempt(job: ListedJob): Attempt {
+  const { id, name, status, conclusion, run_attempt: attempt, stage, failure_reason, web_url, html_url } = job;
+  const isGitHub = status === "completed" && Boolean(conclusion);
+  const word = isGitHub ? `${conclusion}` : status;
+  const failing = isGitHub ? ["failure", "timed_out"] : ["failed"];
+  const hasFailed = failing.includes(word) && !job.allow_failure;
+  const outcome = hasFailed ? "failed" : word === "success" ? "passed" : "not run";
+  const step = job.steps.find((step) => step.conclusion === "failure")?.name;
+  const reason = word === "timed_out" ? word : (failure_reason ?? step);
+  const isKnown = (isGitHub ? CONCLUSIONS : STATUSES).split(" ").includes(word);
+  const unknown = isKnown ? undefined : word;
+  return { id, name, outcome, attempt, stage, reason, url: web_url ?? html_url, unknown };
+}
+
+/** One job a name: the latest attempt, by its id. Of several in that attempt, one that failed. */
+function latestAttempts<T extends Attempt>(jobs: T[]): T[] {
+  const newestFirst = jobs.toSorted((a, b) => b.id - a.id);
+  return groupBy(newestFirst, ({ name }) => name).map(([latest, ...earlier]) => {
+    const { attempt } = latest; // only GitHub numbers them; elsewhere each job is one
+    const same = [latest, ...(attempt ? earlier.filter((job) => job.attempt === attempt) : [])];
+    const find = (outcome: string) => same.find((job) => job.outcome === outcome);
+    return find("failed") ?? find("passed") ?? latest;
+  });
+}
+
+/** Reads a file's list. Throws where it is not complete, or says of no job how it did. */
+function readListing(text: string, source: string): Listing {
+  const todo = "write into it what GitLab or GitHub lists as the jobs of a pipeline (see --help; gh api needs --slurp)";
+  const pages = parseJson(PagesOfJobs, text, { source, todo });
+  const listed = pages.flatMap((page) => page.jobs);
+  const total = Math.max(0, ...pages.map((page) => page.total_count));
+  if (total > listed.length) {
+    throw failure(`${source} has ${listed.length} of ${total} jobs`, "list all pages: gh api --paginate --slurp");
+  }
+  const attempts = listed.map(toAttempt);
+  const jobs = latestAttempts(attempts);
+  const groups = groupBy(attempts, (job) => job.unknown).filter(([job]) => job.unknown);
+  const unknown = groups.map((group) => `${group[0].unknown} (${formatCount(group.length, "job")})`);
+  if (unknown.length === 0) return { jobs, warnings: [], hasNotRun: true };
+  const what = `${source} has words that neither CI uses: ${unknown.join(", ")}`;
+  const words = "a status is success or failed; with status completed, a conclusion is success, failure or timed_out";
+  if (jobs.every(({ outcome }) => outcome === "not run")) throw failure(`${what}; nothing is counted`, words);
+  return { jobs, warnings: [`${what}: these jobs are taken for not run; ${words}`], hasNotRun: true };
+}
+
+// --- Text and patterns: errors for people, JSON that must fit, words, times, patterns of names.
 
 /** What the handler of an error needs to know, beside what people do. */
 type Failure = Error & Details;
@@ -670,12 +747,12 @@ type Details = {
   exitCode?: number;
   /** More lines, each one problem. */
   lines?: string[];
-  /** Of a request: what was answered, or why there was no answer, and what to do but to try again. */
+  /** Of a request: what was answered, or why nothing was, and what to do before trying again. */
   reason?: string;
-  todo?: string;
+  todo?: string | undefined;
   isReached?: boolean;
   status?: number;
-  /** Of a message: for how long Slack asks to wait, and whether the channel is why it was refused. */
+  /** Of a message: how long Slack asks to wait, and whether the channel is at fault. */
   waitMs?: number;
   isOfChannel?: boolean;
 };
@@ -728,7 +805,7 @@ function formatSpan(numbers: number[]) {
   return low === high ? `${low}` : `${low} to ${high}`;
 }
 
-/** A time as a person says it: `2 hours`, `3 days`. Less than none, by the clocks of two machines, is none. */
+/** A time as a person says it: `2 hours`, `3 days`. A negative one, of two clocks, is none. */
 export function formatDuration(ms: number): string {
   if (ms >= 2 * DAY_MS) return formatCount(Math.round(ms / DAY_MS), "day");
   if (ms >= 2 * HOUR_MS) return formatCount(Math.round(ms / HOUR_MS), "hour");
@@ -769,13 +846,13 @@ function endsInBackslash(text: string) {
   return /(^|[^\\])(\\\\)*\\\s*$/.test(text);
 }
 
-/** A pattern of the whole name: `*` is any text, `?` any character, and what follows `\` is taken as it is. */
+/** A pattern of a whole name: `*` is any text, `?` any character; what follows `\` is itself. */
 function toRegExp(pattern: string): RegExp {
   const source = pattern.replace(/\\(.)|\*+|./gsu, (token, escaped: string = token) => {
     if (token.startsWith("*")) return "\0";
     return token === "?" ? "." : escaped.replace(/[\\^$.*+?()[\]{}|/]/, "\\$&");
   });
-  // A * before another one ends at the first match of what is between them, as many would else take for ever.
+  // A * before another one ends at the first match of what is between them: else many are slow.
   const stars = source.replace(/\0([^\0]*)(?=\0)/g, "((?!$1).)*$1").replace("\0", ".*");
   return new RegExp(`^${stars}$`, "su");
 }
@@ -788,16 +865,16 @@ function matchesAny(patterns: RegExp[], text: string) {
 
 /** A channel of an owner, and whom to mention there. */
 type Target = { channel: string; mentions: string[] };
-/** The rules of the owners' file, of which the last that matches counts, and where each owner reads, in lower case. */
+/** The rules of the owners' file, the last that matches counts, and each owner's channel. */
 export type Owners = { rules: { pattern: RegExp; owners: string[] }[]; channels: Map<string, Target> };
 
 /** What a channel is to be told; null is the broadcast channel. */
 export type Route = { channel: string | null; news: News[] };
 
 /**
- * Finds who is told what: the broadcast channel everything, each owner's channel its own jobs. Where `broadcast` is null
- * there are no channels, and all is one message. An owner without a channel is a warning: everything is in the broadcast
- * channel anyway.
+ * Finds who is told what: the broadcast channel everything, each owner's channel its own jobs.
+ * Where `broadcast` is null there are no channels, and all is one message. An owner without a
+ * channel is a warning: everything is in the broadcast channel anyway.
  */
 export function routeNews(news: News[], owners: Owners, broadcast: string | null) {
   const warnings = new Set<string>();
@@ -834,7 +911,8 @@ function targetOf(owner: string, { channels }: Owners): Target | undefined {
 
 /** Whether the owners' files name a channel, and not only the document does. */
 function isKnownChannel(channel: string, { rules, channels }: Owners) {
-  const named = [...rules.flatMap(({ owners }) => owners), ...[...channels.values()].map((target) => target.channel)];
+  const direct = rules.flatMap(({ owners }) => owners).filter((owner) => owner.startsWith("#"));
+  const named = [...direct, ...[...channels.values()].map((target) => target.channel)];
   return named.some((name) => bareName(name) === bareName(channel));
 }
 
@@ -844,8 +922,8 @@ function bareName(channel: string | null) {
 }
 
 /**
- * Parses lines of a pattern and its owners, each a `#channel` or an `@owner`; a line that begins with `#` is a comment.
- * Throws an error that names `source` and the line.
+ * Parses lines of a pattern and its owners, each a `#channel` or an `@owner`; a line that begins
+ * with `#` is a comment. Throws an error that names `source` and the line.
  */
 export function parseOwners(text: string, source: string): Owners["rules"] {
   return text.split(/\r?\n/).flatMap((line, index) => {
@@ -874,7 +952,7 @@ const ChannelOfOwner = v.pipe(
   }),
 );
 
-// --- Messages: from news to the text of a chat. Names, titles, authors and branches are data in it, in every chat.
+// --- Messages: from news to the text of a chat, in which names, titles and authors are data.
 
 const MAX_MESSAGE = 3_900; // UTF-16 units as sent: Slack shows some 4,000 well
 const MAX_LABEL = 100; // of a project's or branch's name, and of a stage with a reason
@@ -890,18 +968,15 @@ export type Format = {
 
 /** Slack's mrkdwn. */
 export const SLACK: Format = {
-  text: (data) => disarm(toOneLine(data)).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;"),
-  link: (label, url) => `<${SLACK.text(encodeIn(url, /[<>|`*~]/g))}|${SLACK.text(label).replaceAll("|", "/")}>`,
+  text: (data) => escapeText(disarm(toOneLine(data))),
+  link: (label, url) => `<${escapeText(encodeIn(url, /[<>|`]/g))}|${SLACK.text(label).replaceAll("|", "/")}>`,
   mention: (mention) => mention,
 };
 
-/** What Mattermost, Rocket.Chat and others make of it: there, `@all` and `@name` ping, and Markdown works as well. */
+/** For Mattermost and others: there, `@all` and `@name` ping, and Markdown works too. */
 export const WEBHOOK: Format = {
-  text: (data) =>
-    SLACK.text(data)
-      .replace(/@(?=\w)/g, "@\u2060")
-      .replaceAll("](", "]\u2060("),
-  link: (label, url) => `<${SLACK.text(encodeIn(url, /[<>|`*~]/g))}|${WEBHOOK.text(label).replaceAll("|", "/")}>`,
+  text: (data) => SLACK.text(data.replace(/@(?=\w)/g, "@\u2060").replaceAll("](", "]\u2060(")),
+  link: (label, url) => `<${escapeText(encodeIn(url, /[<>|`]/g))}|${WEBHOOK.text(label).replaceAll("|", "/")}>`,
   mention: () => "",
 };
 
@@ -912,7 +987,7 @@ export const MARKDOWN: Format = {
       .replace(/[\\`*[\]<>&~]|(?<![\p{L}\p{N}])_+|^\s*([#+=-]|\d+[.)])/gu, (mark) => mark.replace(/[^\s\d]/g, "\\$&"))
       .replace(/@(?=\w)/g, "@\u2060")
       .replace(EMOJI, ":\u2060"),
-  link: (label, url) => `[${MARKDOWN.text(label)}](${encodeIn(url, /[<>()\\]/g)})`,
+  link: (label, url) => `[${MARKDOWN.text(label)}](${encodeIn(url, /[<>()\\`]/g)})`,
   mention: () => "",
 };
 
@@ -926,11 +1001,15 @@ export const PLAIN: Format = {
   mention: () => "",
 };
 
-const EMOJI = /:(?=[\w+-]+:|\/\/)/g; // also what would become a link
+const EMOJI = /:(?=[\p{L}\p{N}_+'-]+:)|(?<=\b(https?|ftp)):(?=\/\/)/gu; // and what would become a link
 
-/** An invisible character (U+2060) keeps a mark at the edge of a word, and only there, from being one. */
+/** An invisible character (U+2060) in front of a mark at the edge of a word makes it plain text. */
 function disarm(text: string) {
   return text.replace(/(?<![\p{L}\p{N}*_~`])[*_~`]+/gu, "\u2060$&").replace(EMOJI, ":\u2060");
+}
+
+function escapeText(text: string) {
+  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 }
 
 function encodeIn(url: string, marks: RegExp) {
@@ -938,7 +1017,7 @@ function encodeIn(url: string, marks: RegExp) {
   return url.replace(/[\s\p{Cc}]/gu, encodeURIComponent).replace(marks, encode);
 }
 
-/** What a kind of news begins with, the word for it, and what is said of its jobs, the gravest first. */
+/** How news of each kind begins, its word, and what is said of its jobs; the gravest first. */
 const KINDS: Record<Kind, { sign: string; word: string; describe: (group: Group, context: Context) => string }> = {
   consecutive: { sign: "🔴", word: "broken", describe: describeBroken },
   cumulative: { sign: "🟠", word: "failing often", describe: describeOften },
@@ -946,21 +1025,21 @@ const KINDS: Record<Kind, { sign: string; word: string; describe: (group: Group,
   gone: { sign: "⚪", word: "gone", describe: describeGone },
 };
 
-/** News of at least one job that is told together: of jobs that one commit broke or mended, or that are alike. */
+/** News that is told together: of jobs that one commit broke or mended, or that are alike. */
 type Group = [News, ...News[]];
 
 /** What is told of a group: a line, and below it a list of which perhaps not all fits. */
 type Paragraph = { head: string; list: string[]; jobs: number };
 
-/** How and of which pipeline it is written; `title` is that of the only cause, which the first line tells already. */
+/** How a message is written. `title` is that of the only cause, which its first line has told. */
 type Context = { format: Format; links: Links; at: string; title?: string | undefined };
 
 /** What a message is made of. */
 export type Content = Pick<Told, "pipeline" | "news" | "hello"> & { mentions: string[] };
 
 /**
- * The text of a message in the language of a chat, of at most 3,900 characters: a first line that says all that a phone
- * needs, then a paragraph for each group. What does not fit is counted.
+ * The text of a message in the language of a chat, of at most 3,900 characters: a first line that
+ * says all that a phone needs, then a paragraph for each group. What does not fit is counted.
  */
 export function writeMessage(content: Content, format: Format): string {
   const { pipeline, news, hello, mentions } = content;
@@ -1004,7 +1083,7 @@ export function writeSubject(content: Content): string {
   return cut(line, MAX_SUBJECT);
 }
 
-/** News in groups: by cause, or by kind where there is none; the gravest kind first, and of one kind the largest. */
+/** News by cause, or by kind where there is none: the gravest first, then the largest group. */
 function groupNews(news: News[]): Group[] {
   const rankOf = ({ kind }: News) => Object.keys(KINDS).indexOf(kind);
   const sorted = news.toSorted((a, b) => compare(naturalKey(a.job), naturalKey(b.job)));
@@ -1014,7 +1093,8 @@ function groupNews(news: News[]): Group[] {
 
 function commonTitle(groups: Group[]): string | undefined {
   const [first, ...others] = groups;
-  return first?.[0].kind === "consecutive" && others.length === 0 ? first[0].turned?.title : undefined;
+  const isOnly = first?.[0].kind === "consecutive" && others.length === 0;
+  return isOnly && evidenceOf(first[0].turned) === "one commit" ? first[0].turned?.title : undefined;
 }
 
 function writeFirstLine({ news, pipeline }: Content, format: Format): string {
@@ -1026,7 +1106,7 @@ function writeFirstLine({ news, pipeline }: Content, format: Format): string {
     return `${sign} ${subject} ${word}`;
   });
   const title = commonTitle(groupNews(news));
-  const cause = title ? ` since "${format.text(title)}"` : "";
+  const cause = title ? ` since "${format.text(cut(title, MAX_TITLE))}"` : "";
   return `${counts.join(", ")} in ${placeOf(pipeline, format)}${cause}, ${linkPipeline(pipeline, format)}`;
 }
 
@@ -1056,7 +1136,7 @@ function writeParagraph(group: Group, context: Context): Paragraph {
   return { head: failures.length > 0 ? `${head}\nfailures: ` : head, list: failures, jobs: 1 };
 }
 
-/** Behind a job's name: where it failed and why, as far as that says more than that its script did. */
+/** Behind a job's name: where it failed, and why, if that says more than "the script failed". */
 function detailsOf({ kind, stage, reason, since }: News, { text }: Format) {
   if (kind === "gone") return ` (not run since ${since.slice(0, 10)})`;
   if (kind === "recovered") return "";
@@ -1064,54 +1144,73 @@ function detailsOf({ kind, stage, reason, since }: News, { text }: Format) {
   return known.length > 0 ? ` (${text(cut(known.join(": "), MAX_LABEL))})` : "";
 }
 
+/** What is known of a turn: blame needs evidence. */
+function evidenceOf(turned: Turn | undefined) {
+  if (turned?.from === undefined) return "nothing";
+  if (turned.from === turned.commit) return "no change";
+  return turned.title || turned.author ? "one commit" : "a range";
+}
+
 function describeBroken(group: Group, context: Context) {
   const [{ turned }] = group;
-  const failed = `failed ${formatSpan(group.map(({ times }) => times))} times in a row`.replace(/ 1 times/, " 1 time");
+  const failed = `failed ${formatTimes(group)} in a row`;
   if (!turned) return failed;
-  const { text } = context.format;
-  const commit = linkCommit(turned, context);
-  if (turned.from === undefined) return `${failed} since ${commit} or earlier`;
-  if (turned.from === turned.commit) return `${failed} with ${commit}, which had passed before`;
-  const changes = linkChanges(turned, turned.from, context);
-  if (!turned.title && !turned.author) return `${failed}, ${changes}`;
-  const title = turned.title && !context.title ? ` "${text(turned.title)}"` : "";
-  const author = turned.author ? ` by ${text(turned.author)}` : "";
-  return `${failed} since ${commit}${title}${author}, ${changes}`;
+  const { commit, changes, title, author } = describeTurn(turned, context);
+  const since = `${failed} since ${commit}${title && !context.title ? ` "${title}"` : ""}${author && ` by ${author}`}`;
+  return {
+    nothing: `${failed} since ${commit} or earlier`,
+    "no change": `${failed} with ${commit}, which had passed before`,
+    "a range": `${failed}, ${changes}`,
+    "one commit": `${since}, ${changes}`,
+  }[evidenceOf(turned)];
+}
+
+function describeTurn(turned: Turn, { format, links }: Context) {
+  const { commit, from = "", title = "", author = "" } = turned;
+  return {
+    commit: linkTo(links.commit?.(commit), shorten(commit), format),
+    changes: linkTo(links.compare?.(from, commit), `changes since ${shorten(from)}`, format),
+    title: format.text(cut(title, MAX_TITLE)),
+    author: format.text(cut(author, MAX_TITLE)),
+  };
 }
 
 function describeOften(group: Group) {
-  const times = formatSpan(group.map((news) => news.times));
-  const executions = formatSpan(group.map((news) => news.executions));
-  return `failed ${times} ${times === "1" ? "time" : "times"} in the last ${executions} executions`;
+  return `failed ${formatTimes(group)} in the last ${formatSpan(group.map((news) => news.executions))} executions`;
 }
 
 function describeRecovered(group: Group, context: Context) {
   const [{ turned }] = group;
-  const times = formatSpan(group.map((news) => news.times));
   const longestMs = Math.max(...group.map(({ since }) => Date.parse(context.at) - Date.parse(since)));
   const alerts = group.length === 1 ? "its alert was open for" : "the alerts were open for up to";
-  const passed = `passed ${times} ${times === "1" ? "time" : "times"} in a row, ${alerts} ${formatDuration(longestMs)}`;
-  if (!turned?.from) return passed;
-  const { text } = context.format;
-  const commit = linkCommit(turned, context);
-  if (turned.from === turned.commit) return `${passed}, with ${commit}, which had failed before`;
-  if (!turned.title && !turned.author) return `${passed}, ${linkChanges(turned, turned.from, context)}`;
-  const title = turned.title ? ` "${text(turned.title)}"` : "";
-  return `${passed}, mended by ${commit}${title}${turned.author ? ` (${text(turned.author)})` : ""}`;
+  const passed = `passed ${formatTimes(group)} in a row, ${alerts} ${formatDuration(longestMs)}`;
+  if (!turned) return passed;
+  const { commit, changes, title, author } = describeTurn(turned, context);
+  return {
+    nothing: passed,
+    "no change": `${passed}, with ${commit}, which had failed before`,
+    "a range": `${passed}, ${changes}`,
+    "one commit": `${passed}, mended by ${commit}${title && ` "${title}"`}${author && ` (${author})`}`,
+  }[evidenceOf(turned)];
+}
+
+function formatTimes(group: Group) {
+  const times = formatSpan(group.map((news) => news.times));
+  return `${times} ${times === "1" ? "time" : "times"}`;
 }
 
 function describeGone({ length }: Group) {
   return length === 1 ? "is gone: its alert is closed" : "are gone: their alerts are closed";
 }
 
-/** What the run says that creates the document: who sees it knows that all is set up, or that the document was lost. */
+/** The message of the first day: whoever sees it later knows that the document was lost. */
 function writeHello(hello: NonNullable<Told["hello"]>, pipeline: Told["pipeline"], format: Format): string {
   const { in_a_row, often, window, document } = hello;
   const from = linkPipeline(pipeline, format);
   return [
     `👋 check-failures now watches the CI jobs of ${placeOf(pipeline, format)}, from ${from} on.`,
     `It will speak when a job has failed ${describeThresholds(in_a_row, often, window)}, and when a broken job has recovered. Until then it is silent.`,
-    `Have you seen this message before? Then the document ${format.text(document)} was lost, and with it the open alerts.`,
+    `Have you seen this message before? Then the document ${format.text(cut(document, MAX_TITLE))} was lost, and with it the open alerts.`,
   ].join("\n");
 }
 
@@ -1139,12 +1238,12 @@ function projectOf({ CI_PROJECT_PATH, CI_PROJECT_URL, GITHUB_ACTIONS, GITLAB_CI 
 
 type Links = ReturnType<typeof linksOf>;
 
-/** The pages of GitLab or GitHub: undefined where the project's address is not known, or its CI is neither. */
+/** The pages of GitLab or GitHub, as far as the project's address and CI are known. */
 export function linksOf({ project, url, id }: { project: Project; url?: string | null | undefined; id?: number }) {
   const { ci, url: home } = project;
   if (!home || !ci) return { pipeline: url ?? undefined };
   const base = ci === "github" ? `${home}/` : `${home}/-/`;
-  const encode = encodeURIComponent;
+  const encode = (text: string) => encodeURIComponent(text.toWellFormed());
   return {
     // A run's number, which GitHub's runs are counted by here, is not in its address.
     pipeline: url ?? (ci === "gitlab" && id !== undefined ? `${base}pipelines/${id}` : undefined),
@@ -1158,19 +1257,11 @@ function linkTo(url: string | null | undefined, label: string, { text, link }: F
   return url ? link(label, url) : text(label);
 }
 
-function linkCommit({ commit }: Turn, { links, format }: Context) {
-  return linkTo(links.commit?.(commit), shorten(commit), format);
-}
-
-function linkChanges({ commit }: Turn, from: string, { links, format }: Context) {
-  return linkTo(links.compare?.(from, commit), `changes since ${shorten(from)}`, format);
-}
-
-// --- Report: the tracked jobs as a table, those with an open alert first.
+// --- Report: what a run and a report say of the document, to people and to programs.
 
 export type Row = { name: string; job: TrackedJob; failures: number };
 
-/** The tracked jobs: broken ones first, then those that fail often, then by their failures and their names. */
+/** The tracked jobs: broken ones first, then those that fail often, then by failures and name. */
 export function sortJobs(jobs: Map<string, TrackedJob>): Row[] {
   const rankOf = ({ alert }: TrackedJob) => ["consecutive", "cumulative", undefined].indexOf(alert?.kind);
   return [...jobs]
@@ -1184,7 +1275,7 @@ export function sortJobs(jobs: Map<string, TrackedJob>): Row[] {
     );
 }
 
-/** The table of the tracked jobs, with at most so many rows. The name comes last: no name can break a column. */
+/** The tracked jobs as a table, at most so many rows. The name is last: none can break a column. */
 export function formatTable({ jobs }: JobExecutions, limits: Limits, maxRows = Number.POSITIVE_INFINITY): string {
   if (jobs.size === 0) return "No job is tracked: none has failed lately.";
   const { CONSECUTIVE_THRESHOLD, CUMULATIVE_THRESHOLD, CUMULATIVE_LENGTH, JOB_THRESHOLDS } = limits;
@@ -1221,9 +1312,83 @@ function alignRows(rows: Row[], window: number): string[] {
   });
 }
 
+/** What a run says first: what became of the pipeline; of a dry run, also what it would send. */
+function describeRun({ outcome, before, listing, messages }: Run, task: Task, broadcast: string | null): string {
+  const { failed = 0, passed = 0, not_run = null } = countJobs(listing) ?? {};
+  const jobs = `${formatCount(failed, "job")} failed, ${passed} passed${not_run === null ? "" : `, ${not_run} did not run`}`;
+  const is = task.dryRun ? "would be" : "is";
+  const outcomes: Record<Outcome, string> = {
+    counted: `${is} counted, ${before.pipeline_id === 0 ? "a new document" : `after ${before.pipeline_id}`}: ${jobs}`,
+    revised: `had been counted before; what failed then and has passed since ${is} counted as passed`,
+    "already-counted": "had been counted before",
+    "out-of-order": `is older than ${before.pipeline_id}, which is stored: it is not counted`,
+  };
+  const result = `Pipeline ${task.pipeline.CI_PIPELINE_ID} ${outcomes[outcome]}`;
+  const delivered = messages.filter((message) => message.delivered).length;
+  if (!task.dryRun && messages.length === 0) return result;
+  if (!task.dryRun) return `${result}; ${delivered} of ${formatCount(messages.length, "message")} delivered`;
+  const told = messages.map((message) => {
+    const channel = message.channel ?? broadcast;
+    return `Would send${channel ? ` to ${channel}` : ""}:\n${writeMessage(message, PLAIN)}`;
+  });
+  return ["Dry run: nothing is sent or written; the table is what would be stored", ...told, result].join("\n\n");
+}
+
+/** What a run says to programs. */
+function toJson(run: Run, { CI_PIPELINE_ID: pipeline_id }: Pipeline, broadcast: string | null) {
+  const { outcome, warnings, reached } = run;
+  const messages = run.messages.map((message) => ({
+    channel: message.channel ?? broadcast,
+    text: writeMessage(message, SLACK),
+    plain: writeMessage(message, PLAIN),
+    delivered: message.delivered,
+  }));
+  const stored_pipeline_id = run.before.pipeline_id;
+  return { outcome, pipeline_id, stored_pipeline_id, jobs: countJobs(run.listing), warnings, reached, messages };
+}
+
+/** How many jobs failed, passed and did not run; null for what is not known. */
+function countJobs(listing: Listing | undefined) {
+  if (!listing) return null;
+  const count = (wanted: string) => listing.jobs.filter(({ outcome }) => outcome === wanted).length;
+  return { failed: count("failed"), passed: count("passed"), not_run: listing.hasNotRun ? count("not run") : null };
+}
+
+/** What a report says first; `age` is when the last pipeline was counted, in words. */
+function describeDocument(document: JobExecutions | undefined, source: string, age: string): string {
+  if (!document) return `${source}: there is no document yet, if JOB_EXECUTIONS_URL is right`;
+  const { project, pipeline_id, counted_at, pending_alerts } = document;
+  const place = project?.name ? `${toOneLine(project.name)}, ${source}` : source;
+  const last = counted_at
+    ? `${age}, at ${counted_at}: pipeline ${pipeline_id}`
+    : `pipeline ${pipeline_id} was the last`;
+  const waiting =
+    pending_alerts.length > 0 ? `; ${formatCount(pending_alerts.length, "message")} not delivered yet` : "";
+  return `${place}: ${last}${waiting}`;
+}
+
+/** What a report says to programs. */
+function documentToJson(
+  { project, pipeline_id, commit, counted_at, pending_alerts, jobs }: JobExecutions,
+  source: string,
+) {
+  const rows = sortJobs(jobs).map(({ name, job, failures }) => ({
+    name,
+    consecutive_failures: job.consecutive_failures,
+    failures,
+    executions: job.jobs_info.length,
+    window: stripOf(job),
+    last_run: job.last_run ?? null,
+    alert: job.alert ? { kind: job.alert.kind, at: job.alert.at, pipeline_id: job.alert.pipeline_id } : null,
+    turned: job.turned ?? null,
+  }));
+  const last = { pipeline_id, commit: commit ?? null, counted_at: counted_at ?? null };
+  return { source, project: project ?? null, ...last, pending: pending_alerts.length, jobs: rows };
+}
+
 // === What touches the world: what somebody reads before giving it a token.
 
-// --- Delivery: messages are recorded in the document, sent, and then taken out, or handed on to the next run.
+// --- Delivery: messages are recorded in the document, sent, and taken out or handed on.
 
 const DUE_MS = 5 * MINUTE_MS; // a run that recorded a message is over long before another may send it
 const MAX_WAITING = 10; // of one channel, in one run: a token that was dead for long is no flood
@@ -1232,11 +1397,11 @@ const SETTLE_TIMEOUT_MS = 20_000; // on top of the run's: what became of the mes
 /** A message as it is sent: whom to mention, and how many alerts are open after this pipeline. */
 export type Message = PendingAlert & { mentions: string[]; open: number };
 
-/** A message and what became of it; `due` is when the next run may send one that was not delivered. */
+/** A message and what became of it: it may be sent again once it is `due`. */
 export type Delivery = Message & { delivered: boolean; isDropped?: boolean; failure?: Failure };
 
 /** Records in the document what this run tells, and takes over what is due of earlier runs. */
-function recordMessages(document: JobExecutions, own: Told[], { owners, now }: Task, { broadcast }: Sender) {
+function recordMessages(document: JobExecutions, own: Told[], { owners, now }: Task, broadcast: string | null) {
   const inMs = ({ due }: PendingAlert) => Date.parse(due) - now.getTime();
   // A message that waits for longer than a day was recorded by a clock that ran ahead.
   const due = document.pending_alerts.filter((alert) => inMs(alert) <= 0 || inMs(alert) > DAY_MS);
@@ -1255,19 +1420,23 @@ function recordMessages(document: JobExecutions, own: Told[], { owners, now }: T
     const limited = left.findLast((alert) => alert.channel === told.channel && inMs(alert) > DUE_MS);
     return { ...told, id: randomUUID(), due: limited?.due ?? dueNext };
   });
-  const isChanged = taken.size > 0 || own.length > 0;
   const messages = sent.filter((message) => message.due === dueNext);
-  return { document: { ...document, pending_alerts: [...left, ...sent] }, messages, isChanged, warnings };
+  const isSame = taken.size === 0 && own.length === 0;
+  return { document: isSame ? document : { ...document, pending_alerts: [...left, ...sent] }, messages, warnings };
 }
 
-/** Sends messages, to each channel in their order. A failure stops what else is for that channel, and no other. */
+/**
+ * Sends messages, to each channel in their order; a dry run sends none. A failure stops what else
+ * is for that channel, and no other.
+ */
 export async function sendNotification(
   messages: Message[],
   { sender, signal }: Pick<World, "sender" | "signal">,
-  now: Date,
+  { now, dryRun }: Pick<Task, "now" | "dryRun">,
 ): Promise<Delivery[]> {
-  const send = (queue: Message[]) => sendInOrder(queue, sender, now, signal);
-  return (await Promise.all(groupBy(messages, ({ channel }) => channel).map(send))).flat();
+  if (dryRun) return messages.map((message) => ({ ...message, delivered: false }));
+  const queues = groupBy(messages, ({ channel }) => channel);
+  return (await Promise.all(queues.map((queue) => sendInOrder(queue, sender, now, signal)))).flat();
 }
 
 async function sendInOrder(queue: Message[], sender: Sender, now: Date, signal: AbortSignal): Promise<Delivery[]> {
@@ -1291,19 +1460,19 @@ async function sendInOrder(queue: Message[], sender: Sender, now: Date, signal: 
   return deliveries;
 }
 
-/** Takes what was delivered or dropped out of the document, and hands on the rest; resolves to what kept it from that. */
+/** Takes out of the document what was delivered or dropped; resolves to what kept it from that. */
 async function settleMessages(deliveries: Delivery[], { store, pause }: World): Promise<string[]> {
   if (deliveries.length === 0) return [];
   const settled = new Map(deliveries.map((delivery) => [delivery.id, delivery]));
   try {
-    await changeDocument({ store, pause, signal: AbortSignal.timeout(SETTLE_TIMEOUT_MS) }, async (stored) => {
-      const document = stored ?? createInitialJobExecutions();
-      const isChanged = document.pending_alerts.some(({ id }) => settled.has(id));
+    const signal = AbortSignal.timeout(SETTLE_TIMEOUT_MS);
+    await changeDocument({ store, pause, signal }, async (document) => {
+      if (!document?.pending_alerts.some(({ id }) => settled.has(id))) return { document };
       const pending_alerts = document.pending_alerts.flatMap((alert) => {
         const { delivered, isDropped, due } = settled.get(alert.id) ?? { due: alert.due };
         return delivered || isDropped ? [] : { ...alert, due };
       });
-      return { document: { ...document, pending_alerts }, isChanged };
+      return { document: { ...document, pending_alerts } };
     });
     return [];
   } catch (error) {
@@ -1319,17 +1488,19 @@ function describeFailures(deliveries: Delivery[], { name, broadcast }: Sender): 
     const { reason = failure?.message, todo, isReached = true } = failure ?? {};
     const what = formatCount(group.length, "message");
     const where = channel ?? broadcast;
-    const problem = `${isReached ? `${name} refused` : `${name} could not be reached with`} ${what}${where ? ` for ${where}` : ""}: ${reason}`;
+    const verb = isReached ? "refused" : "could not be reached with";
+    const problem = `${name} ${verb} ${what}${where ? ` for ${where}` : ""}: ${reason}`;
     if (isDropped) return `${problem}; ${broadcast} has it as well, so it is dropped: ${todo}`;
     return `${problem}; ${todo ? `${todo}, then retry this job` : "retry this job later"} (the next run sends it too)`;
   });
 }
 
-// --- Store: an object in S3, or a local file. AWS's credentials are found by the SDK, and stay in it.
+// --- Store: an object in S3, or a file. AWS's credentials are found by the SDK, and stay in it.
 
 /**
- * Where the document is stored. `read` resolves to undefined where there is none; `write` stores a body in place of the
- * `version` that was read (undefined: none), and resolves to false where another one is stored by now.
+ * Where the document is stored. `read` resolves to undefined where there is none; `write` stores a
+ * body in place of the `version` that was read (undefined: none), and resolves to false where
+ * another one is stored by now.
  */
 export type Store = {
   source: string;
@@ -1341,6 +1512,7 @@ const ACCESS_POINT = /^s3:\/\/(arn:[^/]+:accesspoint[:/][^/]+)\/(.+)$/is; // its
 const BUCKET = /^s3:\/\/([^/]+)\/(.+)$/is;
 const NO_ETAG = "an answer without an ETag, as a proxy would give it";
 const PROXY_ANSWERED = "whether a proxy answered instead";
+const CANNOT_READ = "Cannot read job executions from";
 const CANNOT_UPLOAD = "Cannot upload job executions to";
 
 /** The store that `JOB_EXECUTIONS_URL` names. */
@@ -1356,16 +1528,19 @@ function s3Store(access: StoreAccess, network: Network, object: { Bucket: string
   const isConditional = access.S3_CONDITIONAL_WRITES === "on";
   const isPathStyle = endpoint !== undefined && !object.Bucket.startsWith("arn:");
   const client = new S3Client({ ...clientOptions(access, network), forcePathStyle: isPathStyle });
-  const explain = (error: unknown, what: string, signal: AbortSignal) => {
-    const advise = (said: string, status?: number) => adviceOnS3(said, status, what === CANNOT_UPLOAD, object.Bucket);
-    return explainAws(error, { what: `${what} ${source}`, peer: "S3", advise, signal, network });
+  const explain = (error: unknown, what: string, { aborted }: AbortSignal, peer = "S3") => {
+    const { name, message, $metadata: { httpStatusCode: status } = {} } = error as S3ServiceException;
+    const [reason] = aborted ? ["no complete answer in time"] : message.split(/\.?\n/);
+    const answer = status ? `${peer} answered ${status} ${name}: ${reason}` : `${peer}: ${reason}`;
+    const asked = { isUpload: what === CANNOT_UPLOAD, isForRole: peer !== "S3", bucket: object.Bucket };
+    const todo = adviceOnTrust(error, network) ?? adviceOnAws(`${name} ${reason}`, status ?? 0, asked);
+    return failure(`${what} ${source}: ${answer}`, todo, { cause: error });
   };
   return {
     source,
     async read(abortSignal) {
       await client.config.credentials().catch((error) => {
-        const what = `Cannot read job executions from ${source}`;
-        throw explainAws(error, { what, peer: "AWS's STS", advise: adviceOnRole, signal: abortSignal, network });
+        throw explain(error, CANNOT_READ, abortSignal, "AWS's STS");
       });
       try {
         const { Body, ETag } = await client.send(new GetObjectCommand(object), { abortSignal });
@@ -1377,7 +1552,7 @@ function s3Store(access: StoreAccess, network: Network, object: { Bucket: string
       } catch (error) {
         // By its name, as there may be two copies of the SDK.
         if ((error as Error).name === "NoSuchKey") return undefined;
-        throw explain(error, "Cannot read job executions from", abortSignal);
+        throw explain(error, CANNOT_READ, abortSignal);
       }
     },
     async write(Body, version, abortSignal) {
@@ -1421,60 +1596,44 @@ function clientOptions(access: StoreAccess, network: Network) {
   };
 }
 
-/** An error of AWS for people: who answered what, and what `advise` makes of its words and its status. */
-function explainAws(
-  error: unknown,
-  asked: {
-    what: string;
-    peer: string;
-    advise: (said: string, status?: number) => string;
-    signal: AbortSignal;
-    network: Network;
-  },
-) {
-  const { name, message, $metadata: { httpStatusCode: status } = {} } = error as S3ServiceException;
-  const [reason] = asked.signal.aborted ? ["no complete answer in time"] : message.split(/\.?\n/);
-  const answer = status ? `${asked.peer} answered ${status} ${name}: ${reason}` : `${asked.peer}: ${reason}`;
-  const todo = adviceOnTrust(error, asked.network) ?? asked.advise(`${name} ${reason}`, status);
-  return failure(`${asked.what}: ${answer}`, todo, { cause: error });
-}
+const CHECK_KEYS = "check the AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or a role";
+const CHECK_ROLE =
+  "check AWS_ROLE_ARN, the trust policy of that role, and the audience (aud) of the token that the CI gave";
+const CHECK_FILE = "write the CI's token into the file that AWS_WEB_IDENTITY_TOKEN_FILE names, and check AWS_ROLE_ARN";
+const RIGHTS = "allow s3:GetObject, s3:PutObject and s3:ListBucket (without it, a missing object is a 403)";
 
-/** What to do where there are no credentials. */
-function adviceOnRole(said: string, status?: number) {
-  if (status !== undefined || /AccessDenied|InvalidIdentityToken|IDPCommunication|ExpiredToken|Validation/.test(said)) {
-    return "check AWS_ROLE_ARN, the trust policy of that role, and the audience (aud) of the token in AWS_WEB_IDENTITY_TOKEN_FILE";
-  }
-  if (/ENOENT|no such file|web ?identity/i.test(said)) {
-    return "write the CI's token into the file that AWS_WEB_IDENTITY_TOKEN_FILE names, and check AWS_ROLE_ARN";
-  }
-  return CHECK_CREDENTIALS;
-}
+/** What to do, by the name of an error of S3's with its message. */
+const S3_ADVICE: [said: RegExp, todo: string][] = [
+  [/NoSuchBucket/, "check JOB_EXECUTIONS_URL"],
+  [/InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken|[Cc]redentials/, CHECK_KEYS],
+  [
+    /Region is missing|PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocation/,
+    "set AWS_REGION to the bucket's",
+  ],
+  [/RequestTimeTooSkewed/, "set the clock of this machine"],
+  [/encoded data was not valid/, "the document is not UTF-8: restore an earlier version of it"],
+];
 
-const CHECK_CREDENTIALS =
-  "check the AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or a role";
-
-/** What to do, by the name of S3's error and its message, by the status, and by what was asked. */
-function adviceOnS3(said: string, status: number | undefined, isUpload: boolean, bucket: string) {
-  if (/NoSuchBucket/.test(said)) return "check JOB_EXECUTIONS_URL";
-  if (/InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken|[Cc]redentials/.test(said)) {
-    return CHECK_CREDENTIALS;
-  }
-  if (/Region is missing|PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocation/.test(said)) {
-    return "set AWS_REGION to the region of the bucket";
-  }
-  if (/RequestTimeTooSkewed/.test(said)) return "set the clock of this machine";
-  if (/encoded data was not valid/.test(said)) return "the document is not UTF-8: restore an earlier version of it";
-  if (said.includes(` ${bucket}.`) && !/\.amazonaws\.com/.test(said)) {
+/** What to do about an error of AWS, by what it said, its status (0: none), and what was asked. */
+function adviceOnAws(
+  said: string,
+  status: number,
+  { isUpload, isForRole, bucket }: { isUpload: boolean; isForRole: boolean; bucket: string },
+): string {
+  if (isForRole && /ENOENT|no such file/i.test(said)) return CHECK_FILE;
+  if (isForRole)
+    return status > 0 || /AccessDenied|Identity|IDP|Expired|Validation/.test(said) ? CHECK_ROLE : CHECK_KEYS;
+  const known = S3_ADVICE.find(([pattern]) => pattern.test(said));
+  if (known) return known[1];
+  if (said.includes(` ${bucket}.`) && !said.includes(".amazonaws.com")) {
     return "set AWS_ENDPOINT_URL_S3: an endpoint in AWS's own config file is not addressed path-style";
   }
-  if (status === 403) {
-    const rights = "allow s3:GetObject, s3:PutObject and s3:ListBucket (without it, a missing object is a 403)";
-    return isUpload ? `${rights}; if the bucket demands an encryption, set S3_SSE, e.g. aws:kms` : rights;
-  }
+  if (status === 403)
+    return isUpload ? `${RIGHTS}; if the bucket demands an encryption, set S3_SSE, e.g. aws:kms` : RIGHTS;
   if (isUpload && (status === 400 || status === 501)) {
     return "if the store lacks If-Match, set S3_CONDITIONAL_WRITES=off; if it lacks encryption, set S3_SSE=none";
   }
-  if (status === 429 || (status ?? 0) >= 500) return "try again later";
+  if (status === 429 || status >= 500) return "try again later";
   return `check AWS_ENDPOINT_URL_S3, the network, and ${PROXY_ANSWERED}`;
 }
 
@@ -1502,153 +1661,28 @@ function fileStore(path: string): Store {
   };
 }
 
-// --- Jobs: how each job of the pipeline did, from GitLab, or from a file as GitLab or GitHub list them.
+// --- Jobs: where the list of the pipeline's jobs comes from: GitLab's API, or a file.
 
-/** A job by its latest attempt. `stage` and `reason` say where and why it failed, `url` is its page. */
-export type PipelineJob = {
-  id: number;
-  name: string;
-  outcome: "failed" | "passed" | "not run";
-  stage?: string | null | undefined;
-  reason?: string | null | undefined;
-  url?: string | null | undefined;
-};
-
-/** The jobs of a pipeline, one entry a name, and what is not sure of them. Not every list has those that did not run. */
-export type Listing = { jobs: PipelineJob[]; warnings: string[]; hasNotRun: boolean };
+/** Where the jobs of a pipeline come from: asked for once a run. */
 export type Jobs = () => Promise<Listing>;
 
-const Id = v.pipe(
-  v.number("Expected a number; where the CI has none, give build number * 1000 + index in the list"),
-  v.safeInteger(),
-  v.minValue(1),
-);
-
-/** A job as either CI lists it: what both have, what only GitLab has, and what only GitHub has. */
-const ListedJob = v.object({
-  id: Id,
-  name: v.pipe(v.string(), v.nonEmpty()),
-  status: v.string(),
-  allow_failure: v.fallback(v.boolean(), false),
-  stage: Note,
-  failure_reason: Note,
-  web_url: Address,
-  conclusion: v.nullish(v.string()),
-  run_attempt: v.fallback(v.nullish(v.number()), undefined),
-  html_url: Address,
-  steps: v.fallback(v.array(v.fallback(v.object({ name: Note, conclusion: Note }), {})), []),
-});
-type ListedJob = v.InferOutput<typeof ListedJob>;
-
-/** A trigger job of GitLab, with the pipeline that it made, if it could. */
-const Bridge = v.object({
-  ...ListedJob.entries,
-  pipeline: v.fallback(v.nullish(v.object({ project_id: Id })), undefined),
-  downstream_pipeline: v.nullish(
-    v.object({ id: Id, project_id: v.fallback(v.nullish(v.number()), undefined), status: Note }),
-  ),
-});
-type Bridge = v.InferOutput<typeof Bridge>;
-
-/** A page of GitHub's list, with the number of jobs on all pages. */
-const Page = v.object({ total_count: v.fallback(v.number(), 0), jobs: v.array(ListedJob) });
-
-/** A file of jobs: an array of them, a page, or an array of pages. */
-const PagesOfJobs = v.lazy((json) => {
-  const isPaged = [json].flat().some((item) => isPlainObject(item) && "jobs" in item);
-  const toPages = v.transform((jobs: ListedJob[]) => [{ total_count: 0, jobs }]);
-  const toArray = v.transform((page: unknown) => [page].flat());
-  return isPaged ? v.pipe(v.unknown(), toArray, v.array(Page)) : v.pipe(v.array(ListedJob), toPages);
-});
-
-// Any other word is one of which nobody knows what it means.
-const GITLAB_STATUSES =
-  "success failed canceled canceling skipped manual scheduled created preparing pending running waiting_for_resource waiting_for_callback";
-const GITHUB_STATUSES = "completed queued in_progress waiting requested pending";
-const GITHUB_CONCLUSIONS = "success failure timed_out neutral cancelled skipped action_required stale startup_failure";
-const STARTED = ["success", "failed", "running"];
-const UNFINISHED = ["created", "preparing", "pending", "running", "waiting_for_resource", "waiting_for_callback"];
-
-/** A job of a list. `attempt` is given by GitHub only; `unknown` is the word of which no outcome is known. */
-type Attempt = PipelineJob & { attempt?: number | null | undefined; unknown?: string | undefined };
-
-function toAttempt(job: ListedJob): Attempt {
-  const { id, name, status, conclusion, run_attempt: attempt } = job;
-  if (status !== "completed" && !conclusion) {
-    const failed = job.allow_failure ? "not run" : "failed";
-    const outcome = status === "success" ? "passed" : status === "failed" ? failed : "not run";
-    const isKnown = `${GITLAB_STATUSES} ${GITHUB_STATUSES}`.split(" ").includes(status);
-    const { stage, failure_reason: reason, web_url, html_url } = job;
-    return {
-      id,
-      name,
-      outcome,
-      stage,
-      reason,
-      url: web_url ?? html_url,
-      attempt,
-      unknown: isKnown ? undefined : status,
-    };
-  }
-  const ended = status === "completed" ? (conclusion ?? "") : status;
-  const hasFailed = ended === "failure" || ended === "timed_out";
-  const outcome = hasFailed ? "failed" : ended === "success" ? "passed" : "not run";
-  const isKnown = `${GITHUB_CONCLUSIONS} ${GITHUB_STATUSES} `.split(" ").includes(ended);
-  const step = job.steps.find((step) => step.conclusion === "failure")?.name;
-  const reason = ended === "timed_out" ? ended : step;
-  return { id, name, outcome, reason, url: job.html_url ?? job.web_url, attempt, unknown: isKnown ? undefined : ended };
-}
-
-/** One job a name: the latest attempt, which has the highest id. Of several in that attempt, one that failed. */
-function latestAttempts<T extends Attempt>(jobs: T[]): T[] {
-  const newestFirst = jobs.toSorted((a, b) => b.id - a.id);
-  return groupBy(newestFirst, ({ name }) => name).map(([latest, ...earlier]) => {
-    const { attempt } = latest; // only GitHub numbers them; elsewhere each job is one
-    const same = [latest, ...(attempt ? earlier.filter((job) => job.attempt === attempt) : [])];
-    const find = (outcome: string) => same.find((job) => job.outcome === outcome);
-    return find("failed") ?? find("passed") ?? latest;
-  });
-}
-
-/** Where the jobs of a pipeline come from. */
 export function openJobs(access: JobsAccess, pipelineId: number, network: Network, signal: AbortSignal): Jobs {
   const { PIPELINE_JOBS_FILE: file } = access;
   return async () => {
-    const listing = file ? await fileJobs(file) : await gitLabJobs(access, pipelineId, network, signal);
+    const listing = file
+      ? readListing(await readTextFile(file), `The list of jobs in ${file}`)
+      : await gitLabJobs(access, pipelineId, network, signal);
     const isMeasured = listing.jobs.some(({ outcome }) => outcome !== "not run");
     const warning = "No job of this pipeline failed or passed: check that the list of jobs is complete";
     return isMeasured ? listing : { ...listing, warnings: [...listing.warnings, warning] };
   };
 }
 
-async function fileJobs(file: string): Promise<Listing> {
-  const source = `The list of jobs in ${file}`;
-  const todo = "write into it what GitLab or GitHub lists as the jobs of a pipeline (see --help; gh api needs --slurp)";
-  const pages = parseJson(PagesOfJobs, await readTextFile(file), { source, todo });
-  const listed = pages.flatMap((page) => page.jobs);
-  const total = Math.max(0, ...pages.map((page) => page.total_count));
-  if (total > listed.length) {
-    throw failure(`${source} has ${listed.length} of ${total} jobs`, "list all pages: gh api --paginate --slurp");
-  }
-  const attempts = listed.map(toAttempt);
-  const jobs = latestAttempts(attempts);
-  const unknown = groupBy(
-    attempts.filter((job) => job.unknown),
-    (job) => job.unknown,
-  ).map((group) => `${group[0].unknown} (${formatCount(group.length, "job")})`);
-  if (unknown.length === 0) return { jobs, warnings: [], hasNotRun: true };
-  const what = `${source} has words that neither CI uses: ${unknown.join(", ")}`;
-  const words =
-    "a status is success or failed (or, with status completed, a conclusion is success, failure or timed_out)";
-  if (jobs.every(({ outcome }) => outcome === "not run")) throw failure(`${what}; nothing is counted`, words);
-  return { jobs, warnings: [`${what}: these jobs are taken for not run; ${words}`], hasNotRun: true };
-}
-
 const PER_PAGE = 100; // the most that GitLab gives
 const MAX_DEPTH = 2; // of child pipelines, as in GitLab
 const MAY_NOT_READ = [401, 403, 404];
 
-/** Asks GitLab for the jobs of a pipeline, and for those of the child pipelines that its trigger jobs made. */
+/** Asks GitLab for the jobs of a pipeline and of its child pipelines. */
 async function gitLabJobs(access: JobsAccess, id: number, network: Network, signal: AbortSignal): Promise<Listing> {
   const warnings = new Set<string>(); // told once all is listed: what fails says more
   const list = <T extends v.GenericSchema>(path: string, schema: T) => listPages(access, path, schema, network, signal);
@@ -1674,9 +1708,7 @@ async function gitLabJobs(access: JobsAccess, id: number, network: Network, sign
     const projects = [bridge.pipeline?.project_id, access.CI_PROJECT_ID].map(String); // the latter may be a path
     if (!child || (child.project_id && !projects.includes(`${child.project_id}`))) return [own];
     if (UNFINISHED.includes(child.status ?? "")) {
-      warnings.add(
-        `The child pipeline of ${own.name} is not finished: set strategy: depend there, or not all of it counts`,
-      );
+      warnings.add(`The child pipeline of ${own.name} is not finished, so not all counts: set strategy: depend there`);
     }
     const warning = `The jobs of the child pipeline of ${own.name} are not counted`;
     const [jobs, below] = await Promise.all([
@@ -1699,7 +1731,7 @@ async function gitLabJobs(access: JobsAccess, id: number, network: Network, sign
   return { jobs: latestAttempts([...jobs.map(toAttempt), ...below]), warnings: [...warnings], hasNotRun: false };
 }
 
-/** All pages of a list: at once where GitLab says how many there are, else one after another while they are full. */
+/** All pages of a list: at once where GitLab says how many there are, else one after another. */
 async function listPages<T extends v.GenericSchema>(
   access: JobsAccess,
   path: string,
@@ -1734,9 +1766,9 @@ async function listPages<T extends v.GenericSchema>(
 // --- Senders: Slack's API, a webhook, a command, or stdout where there is none of them.
 
 /**
- * How messages are delivered. `name` is told of in errors, `place` in the log. `broadcast` is the channel that gets
- * everything, null where there are no channels; a message for `null` goes there. `send` throws where a message was not
- * delivered.
+ * How messages are delivered. `name` is told of in errors, `place` in the log. `broadcast` is the
+ * channel that gets everything, null where there are no channels; a message for `null` goes there.
+ * `send` throws where a message was not delivered.
  */
 export type Sender = {
   name: string;
@@ -1745,12 +1777,8 @@ export type Sender = {
   send: (message: Message, channel: string | null, signal: AbortSignal) => Promise<void>;
 };
 
-/** What a command and stdout need of the process: `environment` has no secrets; `print` throws where nobody reads. */
-export type Output = {
-  environment: Variables;
-  print: (text: string) => Promise<void>;
-  say: (text: string) => void;
-};
+/** For a command and stdout: `environment` has no secrets, `print` throws where nobody reads. */
+export type Output = { environment: Variables; print: (text: string) => Promise<void>; say: (text: string) => void };
 
 /** The sender that the environment names. */
 export function openSender(access: SenderAccess, network: Network, output: Output): Sender {
@@ -1762,7 +1790,7 @@ export function openSender(access: SenderAccess, network: Network, output: Outpu
   return { name: "stdout", place: "this log", broadcast: null, send };
 }
 
-/** What to do about the errors of `chat.postMessage`; the first four kinds are the channel's own. */
+/** What to do about an error of `chat.postMessage`. The first four are about the channel. */
 const SLACK_ADVICE: [error: RegExp, todo: string][] = [
   [/^channel_not_found$/, "check the channel's name, and invite the bot if it is private"],
   [/^not_in_channel$/, "invite the bot to the channel"],
@@ -1838,7 +1866,7 @@ function commandSender(command: string, { environment, say }: Output): Sender {
   };
 }
 
-/** Runs a command in the shell of the platform; resolves to what it said, and to what went wrong, if anything. */
+/** Runs a command in the platform's shell; resolves to what it said and what went wrong. */
 function runCommand(command: string, input: string, env: Variables, signal: AbortSignal) {
   type Result = { problem: string | undefined; output: string; errors: string };
   return new Promise<Result>((resolve) => {
@@ -1877,13 +1905,13 @@ function runCommand(command: string, input: string, env: Variables, signal: Abor
   });
 }
 
-// --- Requests: the one function that speaks HTTP to GitLab, Slack and webhooks, and the one that reads a file.
+// --- Requests: the function that speaks HTTP to GitLab and chats, and the one that reads files.
 
 const REQUEST_TIMEOUT_MS = 20_000; // for which a peer may say nothing
 const MAX_RETRY_AFTER_MS = 30_000; // a run does not wait for longer
 const MAX_ATTEMPTS = 3; // of one request
 
-/** `json` is posted, if there is any. `adviseOn` says what to do where it is refused with a status. */
+/** `json` is posted, if there is any. `adviseOn` says what to do about a status. */
 type Request = {
   headers: Record<string, string | undefined>;
   json?: object;
@@ -1893,56 +1921,45 @@ type Request = {
 };
 
 /**
- * One HTTP request, tried again where the network, the peer's load or an error of its own failed it. Throws an error
- * that names the peer, and never the URL, which may be a secret.
+ * One HTTP request, tried again where the network, the peer's load or an error of its own failed
+ * it. Throws an error that names the peer, and never the URL, which may be a secret.
  */
 async function request(peer: string, url: string, what: Request) {
   const { adviseOn, network, signal } = what;
-  let [problem, details]: [string, Details] = [`${peer} did not answer`, { reason: "no answer", isReached: false }];
+  const fail = (details: Details) => {
+    const { isReached, reason, todo = "try again later" } = details;
+    return failure(`${peer} ${isReached ? "answered" : "is unreachable:"} ${reason}`, todo, details);
+  };
+  let last: Details = { isReached: false, reason: "no answer" };
   for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt++) {
     let waitMs = 500 * 2 ** attempt * Math.random();
     const answer = await exchange(url, what).catch((error: NodeJS.ErrnoException) => {
       const reason = error.message || `${error.code}`;
       const todo = adviceOnTrust(error, network);
-      if (todo)
-        throw failure(`${peer} is not trusted: ${reason}`, todo, { cause: error, reason, todo, isReached: false });
-      if (!signal.aborted) [problem, details] = [`${peer} is unreachable: ${reason}`, { reason, isReached: false }];
+      if (todo) throw fail({ isReached: false, reason, todo, cause: error });
+      if (!signal.aborted) last = { isReached: false, reason, todo: "check its address and the network" };
     });
     if (answer) {
       const { status, headers, body } = answer;
       const [word = ""] = /^\w{1,40}$/.exec(body.trim()) ?? []; // a reason: more may repeat a secret
-      const reason = `${status} ${word}`.trimEnd();
-      [problem, details] = [`${peer} answered ${reason}`, { reason, status, isReached: true }];
-      const isRetried = status === 429 || status >= 500;
-      const todo = adviseOn(status);
-      if (!isRetried && status >= 200 && status < 300) return answer;
-      if (!isRetried) throw failure(problem, todo, { ...details, todo });
+      last = { isReached: true, reason: `${status} ${word}`.trimEnd(), status };
+      if (status >= 200 && status < 300) return answer;
+      if (status !== 429 && status < 500) throw fail({ ...last, todo: adviseOn(status) });
       const askedMs = Number(headers["retry-after"]) * 1_000 || 0;
       if (askedMs > MAX_RETRY_AFTER_MS) {
-        const asks = `and asks to wait for ${askedMs / 1_000} s`;
-        throw failure(`${problem} ${asks}`, "try again then", {
-          ...details,
-          reason: `${reason} ${asks}`,
-          waitMs: askedMs,
-        });
+        throw fail({ ...last, reason: `${last.reason} and asks to wait for ${askedMs / 1_000} s`, waitMs: askedMs });
       }
       waitMs = askedMs || waitMs;
     }
     if (attempt < MAX_ATTEMPTS) await sleep(waitMs, undefined, { signal }).catch(() => {}); // aborted: told below
-    if (signal.aborted) throw failure(problem, "the time of this run is up: try again later", details);
+    if (signal.aborted) throw fail({ ...last, reason: `${last.reason}; the time of this run is up`, todo: undefined });
   }
-  const reason = `${details.reason}, ${MAX_ATTEMPTS} times`;
-  const todo = details.isReached ? undefined : "check its address and the network";
-  throw failure(`${problem}, ${MAX_ATTEMPTS} times`, todo ?? "try again later", {
-    ...details,
-    reason,
-    ...(todo ? { todo } : {}),
-  });
+  throw fail({ ...last, reason: `${last.reason}, ${MAX_ATTEMPTS} times` });
 }
 
 /**
- * Not by fetch, which follows redirects with the token in its headers, and which under Deno sends a POST again by itself
- * when a reused connection is reset: here, each has its own.
+ * Not by fetch, which follows redirects with the token in its headers, and which under Deno sends a
+ * POST again by itself when a reused connection is reset: here, each has its own.
  */
 function exchange(url: string, { headers, json, network, signal }: Request) {
   type Answer = { status: number; headers: NodeJS.Dict<string | string[]>; body: string };
@@ -1956,12 +1973,10 @@ function exchange(url: string, { headers, json, network, signal }: Request) {
       agent: isHttps ? httpsAgent : httpAgent,
       timeout: REQUEST_TIMEOUT_MS,
     };
-    const sent = (isHttps ? https : http).request(url, options, async (response) => {
+    const sent = (isHttps ? https : http).request(url, options, (response) => {
       const { statusCode: status = 0, headers } = response;
-      response
-        .setEncoding("utf8")
-        .toArray()
-        .then((texts) => resolve({ status, headers, body: texts.join("") }), reject);
+      const body = response.setEncoding("utf8").toArray();
+      body.then((texts) => resolve({ status, headers, body: texts.join("") }), reject);
     });
     if (json) sent.setHeader("content-type", "application/json; charset=utf-8");
     sent.on("timeout", () => sent.destroy(new Error("no answer in time")));
@@ -1969,7 +1984,7 @@ function exchange(url: string, { headers, json, network, signal }: Request) {
   });
 }
 
-/** New connections for each request, through the proxy that the environment names. Node 20 ignores `proxyEnv`. */
+/** A connection of its own for each request, by the proxy, if any. Node 20 ignores `proxyEnv`. */
 function agentsFor({ HTTPS_PROXY, HTTP_PROXY, NO_PROXY = "" }: Network) {
   const withScheme = (proxy: string | undefined) => (!proxy || /^\w+:\/\//.test(proxy) ? proxy : `http://${proxy}`);
   const direct = NO_PROXY.split(/[\s,]+/).filter(Boolean);
@@ -1984,7 +1999,7 @@ function agentsFor({ HTTPS_PROXY, HTTP_PROXY, NO_PROXY = "" }: Network) {
   return { httpAgent: new http.Agent(options), httpsAgent: new https.Agent(options) };
 }
 
-/** What to do about a certificate that is not trusted, which trying again does not help; undefined for other errors. */
+/** What to do about a certificate that is not trusted: trying again does not help. */
 function adviceOnTrust(error: unknown, { CI_SERVER_TLS_CA_FILE }: Network): string | undefined {
   const { code, message } = error as NodeJS.ErrnoException;
   if (!/certificate|_CERT|CERT_/i.test(`${code} ${message}`)) return undefined;
@@ -1996,13 +2011,12 @@ async function readTextFile(path: string): Promise<string> {
   try {
     return new TextDecoder("utf-8", { fatal: true }).decode(await readFile(path));
   } catch (error) {
-    throw failure(`Cannot read ${path}: ${(error as Error).message}`, "check its name and its content", {
-      cause: error,
-    });
+    const todo = "check its name and its content";
+    throw failure(`Cannot read ${path}: ${(error as Error).message}`, todo, { cause: error });
   }
 }
 
-/** Reads the files of owners and their channels. Throws where one can't be read, or names the line that is wrong. */
+/** Reads the files of owners and channels. Throws where one can't be read, or a line is wrong. */
 export async function readOwners({ JOB_OWNERS_FILE: owners, OWNER_CHANNELS_FILE: channels }: Routing): Promise<Owners> {
   try {
     const context = { source: `${channels}`, todo: "mend OWNER_CHANNELS_FILE" };
@@ -2016,103 +2030,80 @@ export async function readOwners({ JOB_OWNERS_FILE: owners, OWNER_CHANNELS_FILE:
   }
 }
 
-// --- Settings: each variable, its description, what it must look like and its default, in the part that needs it.
+// --- Settings: each variable with its description, shape and default, in the part that needs it.
 
 export type Variables = Record<string, string | undefined>;
 
 const REQUIRED = ""; // a default that is never valid
-const S3_URL = /^(s3:\/\/[^/]+\/.+|(?!s3:|file:|\S*:\/\/).+)$/i;
+const OFTEN = "5";
+const PASSES = "3";
+const WINDOW = "10";
+const DOCUMENT = matching(
+  /^(s3:\/\/[^/]+\/.+|(?!s3:|file:|\S*:\/\/).+)$/i,
+  "s3://bucket/key or a path, e.g. s3://ci/jobs.json",
+);
+const NOT_RUN = oneOf("keep", "pass");
+const ENCRYPTIONS = oneOf("none", "AES256", "aws:kms", "aws:kms:dsse");
+const TEXT = v.string();
 
 const Settings = v.object({
-  /** The pipeline that is counted. */
   pipeline: v.object({
     CI_PIPELINE_ID: env("the pipeline that is counted: a number that grows", integer("1005"), REQUIRED),
     CI_COMMIT_SHA: env("its commit", matching(/^[0-9a-f]{7,64}$/i, "7 to 64 hex digits, e.g. 0ddba11"), REQUIRED),
-    CI_COMMIT_BEFORE_SHA: env("the branch's commit before the push", v.string()),
-    CI_COMMIT_BRANCH: env("its branch", v.string()),
-    CI_COMMIT_TITLE: env("the title of the commit, or its whole message", v.string()),
-    CI_COMMIT_DESCRIPTION: env("the rest of the commit's message", v.string()),
+    CI_COMMIT_BEFORE_SHA: env("the branch's commit before the push", TEXT),
+    CI_COMMIT_BRANCH: env("its branch", TEXT),
+    CI_COMMIT_TITLE: env("the title of the commit, or its whole message", TEXT),
+    CI_COMMIT_DESCRIPTION: env("the rest of the commit's message", TEXT),
     CI_COMMIT_AUTHOR: env("the author of the commit; an address is left out", authorName()),
-    CI_PROJECT_PATH: env("the project's name, in messages and in the document", v.string()),
-    CI_PROJECT_URL: env("the project's page, for links", httpUrl("https://gitlab.example.com/acme/shop")),
-    CI_PIPELINE_URL: env("the pipeline's page, for links", httpUrl("https://ci.example.com/1005")),
-    GITLAB_CI: env("`true`: links to commits and jobs are GitLab's", v.string()),
-    GITHUB_ACTIONS: env("`true`: links to commits and jobs are GitHub's", v.string()),
+    CI_PROJECT_PATH: env("the project's name, in messages and in the document", TEXT),
+    CI_PROJECT_URL: env("the project's page, for links", httpUrl("gitlab.example.com/acme/shop")),
+    CI_PIPELINE_URL: env("the pipeline's page, for links", httpUrl("ci.example.com/1005")),
+    GITLAB_CI: env("`true`: links to commits and jobs are GitLab's", TEXT),
+    GITHUB_ACTIONS: env("`true`: links to commits and jobs are GitHub's", TEXT),
   }),
   limits: v.object({
     CONSECUTIVE_THRESHOLD: env("failures in a row that open an alert", integer("3"), "3"),
-    CUMULATIVE_THRESHOLD: env("failures in the last executions that open an alert", integer("5"), "5"),
-    CUMULATIVE_LENGTH: env("how many executions are the last ones", integer("10"), "10"),
-    RECOVERY_THRESHOLD: env("passes in a row that close an alert", integer("3"), "3"),
-    JOB_THRESHOLDS: env(
-      "thresholds by pattern: `e2e:*=5` in a row, `nightly\\ *=2/4` also in the last",
-      thresholds(),
-      "",
-    ),
-    NOT_RUN_JOBS: env(
-      "`keep`: a job that did not run keeps its history; `pass`: it passed",
-      oneOf("keep", "pass"),
-      "keep",
-    ),
+    CUMULATIVE_THRESHOLD: env("failures in the last executions that open an alert", integer(OFTEN), OFTEN),
+    CUMULATIVE_LENGTH: env("how many executions are the last ones", integer(WINDOW), WINDOW),
+    RECOVERY_THRESHOLD: env("passes in a row that close an alert", integer(PASSES), PASSES),
+    JOB_THRESHOLDS: env("by pattern: `e2e:*=5` in a row, `nightly\\ *=2/4` also in the last", thresholds(), ""),
+    NOT_RUN_JOBS: env("`pass`: what did not run has passed; `keep`: it keeps its history", NOT_RUN, "keep"),
     EXPIRE_AFTER_DAYS: env("a job that has not run for so long is forgotten", integer("30"), "30"),
     IGNORE_JOBS: env("patterns of jobs that are not counted, e.g. `deploy:* manual\\ tests`", patterns(), ""),
     IGNORE_FAILURES: env("patterns of reasons that are not counted, e.g. `runner_system_failure`", patterns(), ""),
   }),
   store: v.object({
-    JOB_EXECUTIONS_URL: env(
-      "where the document is: s3://bucket/key or a path; required where `CI` is set",
-      matching(S3_URL, "s3://bucket/key or a path, e.g. s3://ci/jobs.json"),
-      "job_executions.v2.json",
-    ),
-    S3_SSE: env("the encryption of the upload; `none` leaves it to the bucket", encryption(), "none"),
+    JOB_EXECUTIONS_URL: env("where the document is; required where `CI` is set", DOCUMENT, "job_executions.v2.json"),
+    S3_SSE: env("the encryption of the upload; `none` leaves it to the bucket", ENCRYPTIONS, "none"),
     S3_CONDITIONAL_WRITES: env("`off` for stores without `If-Match`: races then lose counts", oneOf("on", "off"), "on"),
-    AWS_REGION: env("the bucket's region; `AWS_PROFILE`, keys and all else as the AWS SDK has them", v.string()),
-    AWS_DEFAULT_REGION: env("the bucket's region where `AWS_REGION` is not set", v.string()),
-    AWS_ENDPOINT_URL_S3: env("an S3 that is not AWS's, addressed path-style", httpUrl("https://s3.example.com")),
-    AWS_ENDPOINT_URL: env(
-      "an endpoint for all of the AWS SDK, if that for S3 is not set",
-      httpUrl("https://s3.example.com"),
-    ),
+    AWS_REGION: env("the bucket's region; `AWS_PROFILE`, keys and all else as the AWS SDK has them", TEXT),
+    AWS_DEFAULT_REGION: env("the bucket's region where `AWS_REGION` is not set", TEXT),
+    AWS_ENDPOINT_URL_S3: env("an S3 that is not AWS's, addressed path-style", httpUrl("s3.example.com")),
+    AWS_ENDPOINT_URL: env("an endpoint for all of AWS, if that for S3 is not set", httpUrl("s3.example.com")),
   }),
   jobs: v.object({
-    PIPELINE_JOBS_FILE: env("a file of the pipeline's jobs, instead of GitLab's API", v.string()),
-    CI_API_V4_URL: env(
-      "GitLab's API; required without `PIPELINE_JOBS_FILE`",
-      httpUrl("https://gitlab.example.com/api/v4"),
-    ),
+    PIPELINE_JOBS_FILE: env("a file of the pipeline's jobs, instead of GitLab's API", TEXT),
+    CI_API_V4_URL: env("GitLab's API; required without `PIPELINE_JOBS_FILE`", httpUrl("gitlab.example.com/api/v4")),
     CI_PROJECT_ID: env("GitLab's id of the project; required likewise", matching(/^\S+$/, "a project's id, e.g. 4242")),
-    GITLAB_TOKEN: env(
-      "a token of GitLab with `read_api`; this or `CI_JOB_TOKEN` is required likewise",
-      token("glpat-..."),
-    ),
-    CI_JOB_TOKEN: env(
-      "GitLab's token of the job: lists jobs from GitLab 18 on, never child pipelines",
-      token("glcbt-..."),
-    ),
+    GITLAB_TOKEN: env("a token with `read_api`; this or `CI_JOB_TOKEN` is required likewise", token("glpat-...")),
+    CI_JOB_TOKEN: env("GitLab's own: lists jobs from GitLab 18 on, but no child pipelines", token("glcbt-...")),
   }),
   sender: v.object({
-    SLACK_API_TOKEN: env(
-      "a bot token with `chat:write`; where `CI` is set, this, a webhook or a command is required",
-      token("xoxb-..."),
-    ),
+    SLACK_API_TOKEN: env("a bot token; where `CI` is set, this, a webhook or a command is required", token("xoxb-...")),
     SLACK_CHANNEL: env("the channel that gets every alert", matching(/^\S+$/, "a channel, e.g. #ci-alerts")),
-    SLACK_WEBHOOK_URL: env(
-      "an incoming webhook of Slack or one like it, instead",
-      httpUrl("https://hooks.slack.com/services/T0/B0/x"),
-    ),
-    ALERT_COMMAND: env("a command that gets each message on stdin, instead; `cat` for who wants the log", v.string()),
-    SLACK_API_URL: env("Slack's API", httpUrl("https://slack.com/api"), "https://slack.com/api"),
+    SLACK_WEBHOOK_URL: env("instead: an incoming webhook of Slack or one like it", httpUrl("hooks.slack.com/x")),
+    ALERT_COMMAND: env("instead: a command that gets each message on stdin; `cat` for who wants the log", TEXT),
+    SLACK_API_URL: env("Slack's API", httpUrl("slack.com/api"), "https://slack.com/api"),
   }),
   routing: v.object({
-    JOB_OWNERS_FILE: env("lines of a pattern of jobs and their owners, who hear of them as well", v.string()),
-    OWNER_CHANNELS_FILE: env("JSON: the channel of each owner, and whom to mention there", v.string()),
+    JOB_OWNERS_FILE: env("lines of a pattern of jobs and their owners, who hear of them as well", TEXT),
+    OWNER_CHANNELS_FILE: env("JSON: the channel of each owner, and whom to mention there", TEXT),
   }),
-  /** How servers are reached. The address of a proxy may hold a password. */
   network: v.object({
-    HTTPS_PROXY: env("the proxy for https addresses; also in lower case, which wins", v.string()),
-    HTTP_PROXY: env("the proxy for http addresses; also in lower case, which wins", v.string()),
-    NO_PROXY: env("hosts to reach without a proxy, with their subdomains; also in lower case, which wins", v.string()),
-    CI_SERVER_TLS_CA_FILE: env("GitLab's certificate authority, for advice about `NODE_EXTRA_CA_CERTS`", v.string()),
+    HTTPS_PROXY: env("the proxy for https addresses; also in lower case, which wins", TEXT),
+    HTTP_PROXY: env("the proxy for http addresses; also in lower case, which wins", TEXT),
+    NO_PROXY: env("hosts to reach without a proxy, with their subdomains; also in lower case, which wins", TEXT),
+    CI_SERVER_TLS_CA_FILE: env("GitLab's certificate authority, for advice about `NODE_EXTRA_CA_CERTS`", TEXT),
   }),
 });
 type Settings = v.InferOutput<typeof Settings>;
@@ -2122,76 +2113,57 @@ export type StoreAccess = Settings["store"];
 export type JobsAccess = Settings["jobs"];
 export type SenderAccess = Settings["sender"];
 export type Routing = Settings["routing"];
+/** How servers are reached. The address of a proxy may hold a password. */
 export type Network = Settings["network"];
 
 const ReportSettings = v.pick(Settings, ["limits", "store", "network"]);
 
 /** What only the command line looks at. */
 const Display = v.object({
-  CI: env("set by a CI: some variables are required then", v.string()),
-  CI_DEFAULT_BRANCH: env("where it is set, pipelines of other branches are not counted", v.string()),
-  NO_COLOR: env("no colour", v.string()),
-  FORCE_COLOR: env("colour where there is no terminal", v.string()),
-  DEBUG: env("errors with their stack traces", v.string()),
+  CI: env("set by a CI: some variables are required then", TEXT),
+  CI_DEFAULT_BRANCH: env("where it is set, pipelines of other branches are not counted", TEXT),
+  NO_COLOR: env("no colour", TEXT),
+  FORCE_COLOR: env("colour where there is no terminal", TEXT),
+  DEBUG: env("errors with their stack traces", TEXT),
 });
 
-/** The variables whose values are never printed; of a proxy's address, that is the part with the password. */
+/** Variables whose values are never printed; of a proxy's address, that is only the password. */
 const SECRETS = /^((GITLAB|CI_JOB|SLACK_API|AWS_\w+)_TOKEN|AWS_SECRET_ACCESS_KEY|SLACK_WEBHOOK_URL)$/;
 const PROXIES = /^https?_proxy$/i;
 
-/** What must hold between variables: the one that is told of, whether it is right, and what is expected. */
+/** The rules between variables: whose fault it is, whether it is right, and what is expected. */
 function checkRules(given: Variables): [variable: string, isRight: boolean, expected: string][] {
-  const { PIPELINE_JOBS_FILE: file, SLACK_WEBHOOK_URL: webhook, ALERT_COMMAND: command } = given;
+  const { PIPELINE_JOBS_FILE: file, SLACK_WEBHOOK_URL: webhook, ALERT_COMMAND: command, CI = "" } = given;
   const { SLACK_API_TOKEN: token, SLACK_CHANNEL: channel, JOB_OWNERS_FILE: owners } = given;
-  const unlessFile = "unless PIPELINE_JOBS_FILE is set";
-  const isInCi = !["", "false", "0"].includes(given.CI ?? "");
-  const isTold = Boolean(token || channel || webhook || command);
-  const anyone =
-    "set in CI, e.g. xoxb-..., with SLACK_CHANNEL; or SLACK_WEBHOOK_URL, or ALERT_COMMAND (cat: only the log)";
+  const { CUMULATIVE_THRESHOLD: often, RECOVERY_THRESHOLD: passes, CUMULATIVE_LENGTH: window = WINDOW } = given;
+  const isInCi = !["", "false", "0"].includes(CI);
+  const fits = (threshold: string) => !(Number(threshold) > Number(window));
+  const toFit = `such that no threshold is over CUMULATIVE_LENGTH, e.g. ${OFTEN} and ${WINDOW}, the defaults`;
+  const own = splitWords(given.JOB_THRESHOLDS ?? "").flatMap((word) => /\/(\d+)$/.exec(word)?.[1] ?? []);
   return [
-    ...["CUMULATIVE_THRESHOLD", "RECOVERY_THRESHOLD"].map((name) => checkWindow(name, given)),
+    [often ? "CUMULATIVE_THRESHOLD" : "CUMULATIVE_LENGTH", fits(often ?? OFTEN), toFit],
+    [passes ? "RECOVERY_THRESHOLD" : "CUMULATIVE_LENGTH", fits(passes ?? PASSES), toFit],
+    ["JOB_THRESHOLDS", own.every(fits), toFit],
     ["JOB_EXECUTIONS_URL", !isInCi || !!given.JOB_EXECUTIONS_URL, "set in CI, e.g. s3://ci-bucket/jobs.json"],
-    ["CI_API_V4_URL", !!(file || given.CI_API_V4_URL), `set, e.g. https://gitlab.example.com/api/v4, ${unlessFile}`],
-    ["CI_PROJECT_ID", !!(file || given.CI_PROJECT_ID), `set, e.g. 4242, ${unlessFile}`],
-    [
-      "GITLAB_TOKEN",
-      !!(file || given.GITLAB_TOKEN || given.CI_JOB_TOKEN),
-      "set, e.g. glpat-... with read_api, unless CI_JOB_TOKEN or PIPELINE_JOBS_FILE is",
-    ],
-    ["SLACK_API_TOKEN", !isInCi || isTold, anyone],
+    ["CI_API_V4_URL", !!(file || given.CI_API_V4_URL), `${UNLESS_FILE}, e.g. https://gitlab.example.com/api/v4`],
+    ["CI_PROJECT_ID", !!(file || given.CI_PROJECT_ID), `${UNLESS_FILE}, e.g. 4242`],
+    ["GITLAB_TOKEN", !!(file || given.GITLAB_TOKEN || given.CI_JOB_TOKEN), `${UNLESS_FILE}, e.g. glpat-...`],
+    ["SLACK_API_TOKEN", !isInCi || !!(token || channel || webhook || command), ANY_SENDER],
     ["SLACK_CHANNEL", !token || !!channel, "set together with SLACK_API_TOKEN, e.g. #ci-alerts"],
     ["SLACK_API_TOKEN", !channel || !!token, "set together with SLACK_CHANNEL, e.g. xoxb-..."],
     ["SLACK_WEBHOOK_URL", !webhook || !token, "unset beside SLACK_API_TOKEN, e.g. empty"],
     ["ALERT_COMMAND", !command || !(token || webhook), "unset beside Slack's variables, e.g. empty"],
-    [
-      "JOB_OWNERS_FILE",
-      !owners || !(webhook || command),
-      "unset beside a webhook or a command, which have no channels, e.g. empty",
-    ],
+    ["JOB_OWNERS_FILE", !owners || !(webhook || command), "unset beside a webhook or a command, e.g. empty"],
   ];
 }
 
-/** A threshold must be within the window; where only the window was set, that is what must change. */
-function checkWindow(name: string, given: Variables): [variable: string, isRight: boolean, expected: string] {
-  const { [name]: threshold = defaultOf(name), CUMULATIVE_LENGTH: window = defaultOf("CUMULATIVE_LENGTH") } = given;
-  const isRight = !(Number(threshold) > Number(window));
-  if (given[name])
-    return [
-      name,
-      isRight,
-      `at most CUMULATIVE_LENGTH, which is ${defaultOf("CUMULATIVE_LENGTH")} by default, e.g. ${defaultOf(name)}`,
-    ];
-  return ["CUMULATIVE_LENGTH", isRight, `at least ${name}, which is ${threshold} by default, e.g. 10`];
-}
-
-function defaultOf(limit: string) {
-  return describeSettings().find(({ name }) => name === limit)?.standard ?? "";
-}
+const UNLESS_FILE = "set unless PIPELINE_JOBS_FILE is";
+const ANY_SENDER = "set in CI, e.g. xoxb-..., or SLACK_WEBHOOK_URL, or ALERT_COMMAND (cat: alerts only in the log)";
 
 /**
- * The parts of the environment for a run, or those for a report. An empty variable counts as unset. Throws one error
- * with all that is wrong, each with its name, what is expected and an example, but never with a value: any may be a
- * misplaced secret.
+ * The parts of the environment for a run, or those for a report. An empty variable counts as unset.
+ * Throws one error with all that is wrong, each with its name, what is expected and an example, but
+ * never with a value: any may be a misplaced secret.
  */
 export function parseSettings(variables: Variables): Settings {
   return parseParts(Settings, variables);
@@ -2205,8 +2177,9 @@ type Parts = v.ObjectSchema<Record<string, v.ObjectSchema<v.ObjectEntries, undef
 
 function parseParts<T extends Parts>(schema: T, variables: Variables): v.InferOutput<T> {
   const given = Object.fromEntries(Object.entries(variables).filter(([, value]) => value));
-  for (const name of ["https_proxy", "http_proxy", "no_proxy"])
+  for (const name of ["https_proxy", "http_proxy", "no_proxy"]) {
     given[name.toUpperCase()] = given[name] ?? given[name.toUpperCase()];
+  }
   const parts = Object.keys(schema.entries).map((part) => [part, given]);
   const { success, output, issues = [] } = v.safeParse(schema, Object.fromEntries(parts));
   const names = new Set(Object.values(schema.entries).flatMap((part) => Object.keys(part.entries)));
@@ -2223,7 +2196,7 @@ function parseParts<T extends Parts>(schema: T, variables: Variables): v.InferOu
   throw failure("The environment is not valid", "see --help", { exitCode: 2, lines: [...problems.values()] });
 }
 
-/** Each variable with its default (`required` where it must be set, empty where there is none) and its description. */
+/** Each variable with its description and its default: `required` where it must be set. */
 export function describeSettings(): { name: string; standard: string; description: string }[] {
   const parts = [...Object.values(Settings.entries), Display];
   return parts.flatMap(({ entries }) =>
@@ -2234,7 +2207,7 @@ export function describeSettings(): { name: string; standard: string; descriptio
   );
 }
 
-/** A variable: its description, what it must look like, and its default; `REQUIRED` where it must be set. */
+/** A variable: its description, what it must look like, and its default or `REQUIRED`. */
 function env<T extends v.GenericSchema<string, unknown>, const D extends string | undefined = undefined>(
   description: string,
   schema: T,
@@ -2260,10 +2233,6 @@ function oneOf<const T extends [string, ...string[]]>(...options: T) {
   return v.picklist(options, `one of ${options.join(", ")}, e.g. ${options[0]}`);
 }
 
-function encryption() {
-  return oneOf("none", "AES256", "aws:kms", "aws:kms:dsse");
-}
-
 /** Patterns of jobs or reasons, separated by white space. */
 function patterns() {
   const isWhole = v.check((text: string) => !endsInBackslash(text), "patterns, e.g. deploy:* manual\\ tests");
@@ -2273,22 +2242,19 @@ function patterns() {
 
 /** Patterns of jobs, each with a threshold in a row and perhaps one in the window. */
 function thresholds() {
-  const rule = /^(.+)=0*([1-9]\d{0,5})(?:\/0*([1-9]\d{0,5}))?$/su;
-  const isRight = v.check(
-    (text: string) => !endsInBackslash(text) && splitWords(text).every((word) => rule.test(word)),
-    "patterns with thresholds, e.g. e2e:*=5 nightly\\ *=2/4",
-  );
-  const toRules = v.transform((text: string) =>
-    splitWords(text).map((word) => {
-      const [, pattern = "", inARow, often] = rule.exec(word) ?? [];
-      return { pattern: toRegExp(pattern), inARow: Number(inARow), often: often ? Number(often) : undefined };
-    }),
-  );
-  return v.pipe(v.string(), isRight, toRules);
+  const expected = "patterns with thresholds, e.g. e2e:*=5 nightly\\ *=2/4";
+  const parse = (word: string) => /^(.+)=0*([1-9]\d{0,5})(?:\/0*([1-9]\d{0,5}))?$/su.exec(word);
+  const isRight = (text: string) => !endsInBackslash(text) && splitWords(text).every((word) => parse(word));
+  const toRule = (word: string) => {
+    const [, pattern = "", inARow, often] = parse(word) ?? [];
+    return { pattern: toRegExp(pattern), inARow: Number(inARow), often: often ? Number(often) : undefined };
+  };
+  const toRules = v.transform((text: string) => splitWords(text).map(toRule));
+  return v.pipe(v.string(), v.check(isRight, expected), toRules);
 }
 
 function httpUrl(example: string) {
-  const expected = `an http or https URL without a password, e.g. ${example}`;
+  const expected = `an http or https URL without a password, e.g. https://${example}`;
   const trimmed = v.transform((url: string) => url.replace(/\/+$/, ""));
   return v.pipe(matching(/^https?:\/\/[^\s/@]+([/?#]\S*)?$/, expected), v.url(expected), trimmed);
 }
@@ -2296,8 +2262,10 @@ function httpUrl(example: string) {
 /** `Ada Lovelace <ada@example.com>` is a name with an address. */
 function authorName() {
   const withoutAddress = (author: string) => author.replace(/\s*<[^<>]*>\s*$/, "").replace(/^(\S+)@\S+$/, "$1");
-  const toName = (author: string) => cut(withoutAddress(author).trim(), MAX_TITLE) || undefined;
-  return v.pipe(v.string(), v.transform(toName));
+  return v.pipe(
+    v.string(),
+    v.transform((author) => cut(withoutAddress(author).trim(), MAX_TITLE) || undefined),
+  );
 }
 
 // --- Command line: what people see, and the room that touches the process.
@@ -2312,14 +2280,8 @@ type Answer = { text: string; json: object; warnings?: string[]; errors?: string
 /** What a command runs in. */
 type Surroundings = Output & { variables: Variables; signal: AbortSignal; warn: (text: string) => void };
 
-type Arguments = {
-  isReport: boolean;
-  dryRun: boolean;
-  json: boolean;
-  help: boolean;
-  version: boolean;
-  maxAgeMs?: number;
-};
+/** What is asked for; `print` is all that there is to do. */
+type Arguments = Record<"isReport" | "dryRun" | "json", boolean> & Partial<{ print: string; maxAgeMs: number }>;
 
 /** Runs a command line; resolves to its exit code. */
 async function main(args: string[], variables: Variables): Promise<number> {
@@ -2332,8 +2294,8 @@ async function main(args: string[], variables: Variables): Promise<number> {
   const warn = (text: string) => void print(stderr, `Warning: ${toOneLine(text)}`);
   try {
     const asked = parseArguments(args);
-    if (asked.help || asked.version) {
-      await print(stdout, asked.help ? writeHelp() : VERSION);
+    if (asked.print) {
+      await print(stdout, asked.print);
       return 0;
     }
     const log = asked.json ? stderr : stdout;
@@ -2366,17 +2328,20 @@ async function main(args: string[], variables: Variables): Promise<number> {
 function parseArguments(args: string[]): Arguments {
   const fail = (problem: string) => failure(problem, "see --help", { exitCode: 2 });
   const known = ["report", "--dry-run", "--json", "--max-age", "--version", "--help", "-h"];
-  const ageAt = args.indexOf("--max-age") + 1;
-  const wrong = args.find((arg, i) => (ageAt === 0 || i !== ageAt) && (!known.includes(arg) || args.indexOf(arg) < i));
+  const has = Object.fromEntries(known.map((name) => [name, args.includes(name)]));
+  const isAge = (i: number) => args[i - 1] === "--max-age";
+  const wrong = args.find((arg, i) => !isAge(i) && (!known.includes(arg) || args.indexOf(arg) < i));
   if (wrong !== undefined) throw fail(`Unknown or repeated argument: ${wrong}`);
-  const isReport = args.includes("report");
-  const dryRun = args.includes("--dry-run");
-  const [, count, unit] = /^([1-9]\d{0,4})([dh])$/.exec(args[ageAt] ?? "") ?? [];
-  if (ageAt > 0 && !(isReport && count)) throw fail("--max-age is for report, with a number of days or hours: 3d, 12h");
-  if (isReport && dryRun) throw fail("--dry-run is not for report, which only reads");
-  const maxAge = ageAt > 0 ? { maxAgeMs: Number(count) * (unit === "d" ? DAY_MS : HOUR_MS) } : {};
-  const help = args.includes("--help") || args.includes("-h");
-  return { isReport, dryRun, json: args.includes("--json"), help, version: args.includes("--version"), ...maxAge };
+  const [, count = "", unit] = /^([1-9]\d{0,4})([dh])$/.exec(args.find((_, i) => isAge(i)) ?? "") ?? [];
+  if (has["--max-age"] && !(has.report && count)) throw fail("--max-age is for report, with days or hours: 3d, 12h");
+  if (has.report && has["--dry-run"]) throw fail("--dry-run is not for report, which only reads");
+  return {
+    isReport: args.includes("report"),
+    dryRun: args.includes("--dry-run"),
+    json: args.includes("--json"),
+    print: has["--help"] || has["-h"] ? writeHelp() : has["--version"] ? VERSION : undefined,
+    maxAgeMs: count ? Number(count) * (unit === "d" ? DAY_MS : HOUR_MS) : undefined,
+  };
 }
 
 /** What the arguments ask for. */
@@ -2403,93 +2368,25 @@ async function countPipeline({ variables, signal, ...output }: Surroundings, dry
 
   const run = await checkConsistentFailures(task, { store, jobs, sender, pause: sleep, signal });
   const waiting = run.document.pending_alerts.length - run.messages.length;
-  const later = waiting > 0 ? [`${formatCount(waiting, "message")} will be sent by a later run`] : [];
-  const warnings = [...run.warnings, ...later];
-  const text = [
-    ...(dryRun ? describeDryRun(run, sender) : []),
-    describeOutcome(run, pipeline.CI_PIPELINE_ID, dryRun),
-    formatTable(run.document, limits, MAX_LOG_ROWS),
-    `Stored in ${store.source}; alerts go to ${sender.place}`,
-  ].join("\n\n");
-  const messages = run.messages.map((message) => ({
-    channel: message.channel ?? sender.broadcast,
-    text: writeMessage(message, SLACK),
-    plain: writeMessage({ ...message, mentions: [] }, PLAIN),
-    delivered: message.delivered,
-  }));
-  const ids = { pipeline_id: pipeline.CI_PIPELINE_ID, stored_pipeline_id: run.before.pipeline_id };
-  const json = { outcome: run.outcome, ...ids, jobs: countJobs(run.listing), warnings, reached: run.reached, messages };
-  return { text, json, warnings, errors: run.errors };
+  if (waiting > 0) run.warnings.push(`${formatCount(waiting, "message")} will be sent by a later run`);
+  const places = `Stored in ${store.source}; alerts go to ${sender.place}`;
+  const text = [describeRun(run, task, sender.broadcast), formatTable(run.document, limits, MAX_LOG_ROWS), places];
+  return { text: text.join("\n\n"), json: toJson(run, pipeline, sender.broadcast), ...run };
 }
 
-/** How many jobs failed, passed and did not run; null for what is not known. */
-function countJobs(listing: Listing | undefined) {
-  if (!listing) return null;
-  const count = (wanted: string) => listing.jobs.filter(({ outcome }) => outcome === wanted).length;
-  return { failed: count("failed"), passed: count("passed"), not_run: listing.hasNotRun ? count("not run") : null };
-}
-
-function describeOutcome({ outcome, before, listing, messages }: Run, id: number, dryRun: boolean): string {
-  const { failed = 0, passed = 0, not_run = null } = countJobs(listing) ?? {};
-  const jobs = `${formatCount(failed, "job")} failed, ${passed} passed${not_run === null ? "" : `, ${not_run} did not run`}`;
-  const after = before.pipeline_id === 0 ? "a new document" : `after ${before.pipeline_id}`;
-  const outcomes: Record<Outcome, string> = {
-    counted: `${dryRun ? "would be" : "is"} counted, ${after}: ${jobs}`,
-    revised: `had been counted before; what failed then and has passed since ${dryRun ? "would be" : "is"} counted as passed`,
-    "already-counted": "had been counted before",
-    "out-of-order": `is older than ${before.pipeline_id}, which is stored: it is not counted`,
-  };
-  const delivered = messages.filter((message) => message.delivered).length;
-  const end =
-    messages.length > 0 && !dryRun ? `; ${delivered} of ${formatCount(messages.length, "message")} delivered` : "";
-  return `Pipeline ${id} ${outcomes[outcome]}${end}`;
-}
-
-function describeDryRun({ messages }: Run, { broadcast }: Sender): string[] {
-  const told = messages.map((message) => {
-    const channel = message.channel ?? broadcast;
-    return `Would send${channel ? ` to ${channel}` : ""}:\n${writeMessage({ ...message, mentions: [] }, PLAIN)}`;
-  });
-  return ["Dry run: nothing is sent or written; the table is what would be stored", ...told];
-}
-
-async function report({ variables, signal }: Surroundings, maxAgeMs: number | undefined): Promise<Answer> {
+async function report({ variables, signal }: Surroundings, maxAgeMs = Number.POSITIVE_INFINITY): Promise<Answer> {
   const { limits, store: access, network } = parseReportSettings(variables);
-  const { source, ...store } = openStore(access, network);
-  const stored = await retrieveJobExecutions({ source, ...store }, signal);
+  const store = openStore(access, network);
+  const stored = await retrieveJobExecutions(store, signal);
   const document = stored?.document ?? createInitialJobExecutions();
-  const { pipeline_id, commit, counted_at, project, pending_alerts } = document;
+  const { counted_at } = document;
   const ageMs = counted_at ? Date.now() - Date.parse(counted_at) : Number.POSITIVE_INFINITY;
-  const when = counted_at ? ` at ${counted_at}, ${formatDuration(ageMs)} ago` : "";
-  const waiting =
-    pending_alerts.length > 0 ? `; ${formatCount(pending_alerts.length, "message")} not delivered yet` : "";
-  const state = stored
-    ? `pipeline ${pipeline_id} was counted last${when}${waiting}`
-    : "there is no document yet, if JOB_EXECUTIONS_URL is right";
-  const isOld = maxAgeMs !== undefined && ageMs > maxAgeMs;
-  const since = counted_at ? `the last pipeline was counted ${formatDuration(ageMs)} ago` : "no pipeline was counted";
-  const error = `${source} is too old: ${since}; check that the job runs in each pipeline of the default branch`;
-  const jobs = sortJobs(document.jobs).map(({ name, job, failures }) => ({
-    name,
-    consecutive_failures: job.consecutive_failures,
-    failures,
-    executions: job.jobs_info.length,
-    window: stripOf(job),
-    last_run: job.last_run ?? null,
-    alert: job.alert ? { kind: job.alert.kind, at: job.alert.at, pipeline_id: job.alert.pipeline_id } : null,
-    turned: job.turned ?? null,
-  }));
-  const known = {
-    source,
-    project: project ?? null,
-    pipeline_id,
-    commit: commit ?? null,
-    counted_at: counted_at ?? null,
-  };
+  const age = counted_at ? `the last pipeline was counted ${formatDuration(ageMs)} ago` : "no pipeline was counted";
+  const error = `${store.source} is too old: ${age}; check that the job runs in each pipeline of the default branch`;
   return {
-    text: `${project?.name ? `${project.name}, ` : ""}${source}: ${state}\n\n${formatTable(document, limits)}`,
-    json: { ...known, pending: pending_alerts.length, jobs },
-    errors: isOld ? [error] : [],
+    text: `${describeDocument(stored?.document, store.source, age)}\n\n${formatTable(document, limits)}`,
+    json: documentToJson(document, store.source),
+    errors: ageMs > maxAgeMs || (maxAgeMs < Number.POSITIVE_INFINITY && !counted_at) ? [error] : [],
   };
 }
 
@@ -2517,7 +2414,7 @@ function isLong(secret: string) {
   return secret.length > 5; // less would be found in any text
 }
 
-/** What ALERT_COMMAND may see: no secret under whatever name (GitLab has its job token in several), and nothing of AWS. */
+/** What ALERT_COMMAND may see: nothing of AWS, and no secret under any name. */
 function withoutSecrets(variables: Variables): Variables {
   const secrets = secretsIn(variables);
   const isOpen = ([name, value = ""]: [string, string | undefined]) =>
@@ -2539,7 +2436,7 @@ function warnOfProxy(variables: Variables, warn: (text: string) => void) {
   warn(`${name} is set, but Node ${process.versions.node} can't use it: run with Node 24, Bun or Deno`);
 }
 
-/** What ends a run that takes too long: by its signal, and at last, after `complain`, with its process. */
+/** Ends a run that takes too long: by its signal, and at last, after `complain`, by its process. */
 function limitTime(complain: () => void) {
   const stop = new AbortController();
   setMaxListeners(0, stop.signal); // each request has one
@@ -2558,19 +2455,16 @@ function writeHelp(): string {
   return `check-failures ${VERSION}: alerts the owners of a CI job that fails consistently
 
 Usage: node check-failures.mjs [report] [options]    the bundle: Node 20.16 or newer, Deno, Bun
-       npx tsx check-failures.ts [report] [options]  this file
+       npx tsx check-failures.ts [report] [options]  this file; Node 22.18 or newer runs it without tsx
 
   (nothing)      count this CI pipeline, alert, store
   report         print the stored document as a table; reads only
   --dry-run      compute and print; send and write nothing; on any branch
   --max-age 3d   report: exit 1 where the last pipeline was counted longer ago (also 12h)
   --json         print one JSON object on stdout, everything else on stderr
-  --version      print the version
-  --help         print this
+  --version, --help
 
-The file needs its packages beside it (Node 22.18 or newer runs it without tsx):
-  npm install --no-save --ignore-scripts tsx @aws-sdk/client-s3@3.1173.0 valibot@1.5.0
-
+Install beside this file: npm install --no-save --ignore-scripts tsx @aws-sdk/client-s3@3.1173.0 valibot@1.5.0
 Exit 0: done. 1: failed, with the reason on stderr. 2: wrong usage, environment or owners' files.
 
 PIPELINE_JOBS_FILE, from any CI; or what GitHub lists, by gh api --paginate --slurp:
@@ -2585,7 +2479,7 @@ Variables (with their defaults; an empty one counts as unset):
 ${variables.join("\n")}`;
 }
 
-/** Whether Node, as it is on this machine, was started with this file, under whatever name that was. */
+/** Whether it is this file that was started, under whatever name. */
 function isMain(): boolean {
   if (import.meta.main) return true; // not there under tsx on Node 20, and wrong in Node 24.2
   const [, entry] = process.argv;

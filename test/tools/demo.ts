@@ -1,9 +1,9 @@
 /**
  * Plays seven pipelines of a project in which a new base image breaks forty jobs: as its CI would, by one process for
- * each pipeline, on a local document.
+ * each pipeline, on a local document. Shows what a channel gets, then the table, and writes the page.
  */
 import { spawnSync } from "node:child_process";
-import { copyFileSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
@@ -11,33 +11,54 @@ import { fileURLToPath } from "node:url";
 import { RUNTIME, SCRIPT } from "../support/run.ts";
 
 const fixtures = fileURLToPath(new URL("../../fixtures/demo/", import.meta.url));
+const page = fileURLToPath(new URL("page.ts", import.meta.url));
 const commits: Record<string, { sha: string; title: string; author: string }> = JSON.parse(
   readFileSync(join(fixtures, "commits.json"), "utf8"),
 );
 const folder = mkdtempSync(join(tmpdir(), "check-failures-demo-"));
-copyFileSync(join(fixtures, "document.json"), join(folder, "job_executions.v2.json"));
+const document = join(folder, "job_executions.v2.json");
 const [command = "", ...options] = RUNTIME;
-try {
-  for (const [pipeline, { sha, title, author }] of Object.entries(commits)) {
-    console.log(`\n$ CI_PIPELINE_ID=${pipeline} CI_COMMIT_SHA=${sha} tsx check-failures.ts\n`);
-    const { status } = spawnSync(command, [...options, SCRIPT], {
-      cwd: folder,
-      stdio: "inherit",
-      env: {
-        PATH: process.env.PATH,
-        TERM: process.env.TERM,
-        CI_PIPELINE_ID: pipeline,
-        CI_COMMIT_SHA: sha,
-        CI_COMMIT_TITLE: title,
-        CI_COMMIT_AUTHOR: author,
-        CI_COMMIT_BRANCH: "main",
-        CI_PROJECT_PATH: "acme/shop",
-        CI_PROJECT_URL: "https://gitlab.example.com/acme/shop",
-        PIPELINE_JOBS_FILE: join(fixtures, `pipeline-${pipeline}.json`),
-      },
-    });
-    if (status !== 0) process.exitCode = 1;
+const { PATH, TERM, NO_COLOR, FORCE_COLOR } = process.env;
+const surroundings = { PATH, TERM, NO_COLOR, FORCE_COLOR, JOB_EXECUTIONS_URL: document };
+
+function run(args: string[], env: Record<string, string> = {}): string {
+  const { status, stdout, stderr } = spawnSync(command, [...options, ...args], {
+    encoding: "utf8",
+    env: { ...surroundings, ...env },
+  });
+  if (status !== 0) {
+    process.exitCode = 1;
+    console.error(stderr);
   }
-} finally {
-  rmSync(folder, { recursive: true });
+  return stdout;
 }
+
+/** What Slack shows of a text: links as their labels. */
+const shown = (mrkdwn: string) => mrkdwn.replace(/<[^|<>]+\|([^<>]+)>/g, "$1").replace(/^/gm, "  │ ");
+
+for (const [pipeline, { sha, title, author }] of Object.entries(commits)) {
+  console.log(`\n$ CI_PIPELINE_ID=${pipeline} CI_COMMIT_SHA=${sha} npx tsx check-failures.ts`);
+  const stdout = run([SCRIPT, "--json"], {
+    GITLAB_CI: "true",
+    CI_PIPELINE_ID: pipeline,
+    CI_COMMIT_SHA: sha,
+    CI_COMMIT_TITLE: title,
+    CI_COMMIT_AUTHOR: author,
+    CI_COMMIT_BRANCH: "main",
+    CI_PROJECT_PATH: "acme/shop",
+    CI_PROJECT_URL: "https://gitlab.example.com/acme/shop",
+    PIPELINE_JOBS_FILE: join(fixtures, `pipeline-${pipeline}.json`),
+  });
+  const { outcome, jobs, messages } = JSON.parse(stdout);
+  console.log(`${outcome}; jobs: ${jobs.failed} failed, ${jobs.passed} passed; messages: ${messages.length}`);
+  for (const { text } of messages) console.log(`\n${shown(text)}`);
+}
+
+console.log("\n$ npx tsx check-failures.ts report");
+const lines = run([SCRIPT, "report"]).trimEnd().split("\n");
+console.log(lines.slice(0, 12).join("\n"));
+if (lines.length > 12) console.log(`… and ${lines.length - 12} more lines`);
+
+const file = join(folder, "page.html");
+writeFileSync(file, run([page, document]));
+console.log(`\nThe page of this document: ${file}`);

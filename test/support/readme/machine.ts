@@ -1,0 +1,68 @@
+/** A CI's machine on which README's snippets are played: a workspace, stand-ins for programs, and nobody's settings. */
+import { spawnSync } from "node:child_process";
+import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import process from "node:process";
+import { fileURLToPath } from "node:url";
+import type { Variables } from "../builders.ts";
+import { makeFolder, RUNTIME, start } from "../run.ts";
+
+/** What runs JavaScript: a runtime without what it needs for TypeScript. */
+const BARE = RUNTIME.includes(import.meta.resolve("tsx")) ? [process.execPath] : RUNTIME;
+const quote = (words: string[]) => words.map((word) => `'${word}'`).join(" ");
+const GH = fileURLToPath(new URL("gh.mjs", import.meta.url));
+
+const PROGRAMS: Record<string, string> = {
+  node: `case "$1" in *.ts) exec ${quote(RUNTIME)} "$@" ;; *) exec ${quote(BARE)} "$@" ;; esac`,
+  gh: `exec ${quote([...BARE, GH])} "$@"`,
+};
+
+/** Which of these programs are not on this machine. */
+export const missingOf = (...programs: string[]) =>
+  programs.filter((program) => spawnSync(program, ["--version"]).error !== undefined);
+
+/** For the options of a test: why it is skipped, or false. */
+export const without = (...programs: string[]) => {
+  const missing = missingOf(...programs);
+  return missing.length > 0 && `${missing.join(" and ")} not found`;
+};
+
+/** `programs` maps the names of further stand-ins to their scripts for `sh`; they find this folder in $MACHINE. */
+export function makeMachine(programs: Record<string, string> = {}) {
+  const { path, remove } = makeFolder();
+  const inside = (name: string) => join(path, name);
+  for (const folder of ["bin", "work", "temp", "home", "gh"]) mkdirSync(inside(folder));
+  for (const [name, text] of Object.entries({ ...PROGRAMS, ...programs })) {
+    writeFileSync(inside(`bin/${name}`), `#!/bin/sh\n${text}\n`);
+    chmodSync(inside(`bin/${name}`), 0o755);
+  }
+  const env = {
+    ...{ MACHINE: path, PATH: `${inside("bin")}:${process.env.PATH}`, TMPDIR: inside("temp"), CI: "true" },
+    ...{ HOME: inside("home"), GIT_CONFIG_NOSYSTEM: "1", EMAIL: undefined },
+  };
+  return {
+    path,
+    inside,
+    /** Where a snippet runs. */
+    work: inside("work"),
+    remove,
+    read: (name: string) => (existsSync(inside(name)) ? readFileSync(inside(name), "utf8") : undefined),
+    write: (name: string, content: unknown) =>
+      writeFileSync(inside(name), typeof content === "string" ? content : JSON.stringify(content)),
+    play: (script: string, variables: Variables = {}, options = ["-e"], cwd = inside("work")) =>
+      start([], { ...env, ...variables }, cwd, ["bash", "--noprofile", "--norc", ...options, "-c", script]).result,
+    /** What was asked of `gh`, without what was asked before. */
+    takeCalls() {
+      const text = existsSync(inside("gh/calls.json")) ? readFileSync(inside("gh/calls.json"), "utf8") : "";
+      writeFileSync(inside("gh/calls.json"), "");
+      const lines = text.split("\n").filter((line) => line !== "");
+      return lines.map((line): { args: string[]; body?: string } => JSON.parse(line));
+    },
+    issues(): Issue[] {
+      return JSON.parse(existsSync(inside("gh/issues.json")) ? readFileSync(inside("gh/issues.json"), "utf8") : "[]");
+    },
+  };
+}
+
+export type Machine = ReturnType<typeof makeMachine>;
+export type Issue = { number: number; state: string; label: string; title: string; said: string[] };
