@@ -65,7 +65,7 @@ const Timestamp = v.pipe(
   ),
 );
 // An address or a note that does not fit is left out: a message does as well without.
-const Address = orNothing(v.pipe(v.string(), v.regex(/^https?:\/\/[^\s/]/i), v.maxLength(1_000)));
+const Address = orNothing(v.pipe(v.string(), v.regex(/^https?:\/\/[^\s/]/i)));
 const Note = orNothing(v.string());
 
 /** How a job did in one pipeline. A pass has no `id`; one without a `commit` did not really run. */
@@ -957,6 +957,7 @@ const ChannelOfOwner = v.pipe(
 const MAX_MESSAGE = 3_900; // UTF-16 units as sent: Slack shows some 4,000 well
 const MAX_LABEL = 100; // of a project's or branch's name, and of a stage with a reason
 const MAX_HEADLINE_NAME = 200;
+const MAX_ADDRESS = 500; // as sent: a longer one is left out
 const MAX_SUBJECT = 250; // GitHub takes 256 characters for the title of an issue
 
 /** How a chat writes a text that is data, a link with such a label, and a mention. */
@@ -1001,7 +1002,7 @@ export const PLAIN: Format = {
   mention: () => "",
 };
 
-const EMOJI = /:(?=[\p{L}\p{N}_+'-]+:)|(?<=\b(https?|ftp)):(?=\/\/)/gu; // and what would become a link
+const EMOJI = /:(?=[\p{L}\p{N}_+'-]+:)|(?<=\b(https?|ftp)):(?=\/\/)/giu; // and what would become a link
 
 /** An invisible character (U+2060) in front of a mark at the edge of a word makes it plain text. */
 function disarm(text: string) {
@@ -1210,7 +1211,7 @@ function writeHello(hello: NonNullable<Told["hello"]>, pipeline: Told["pipeline"
   return [
     `👋 check-failures now watches the CI jobs of ${placeOf(pipeline, format)}, from ${from} on.`,
     `It will speak when a job has failed ${describeThresholds(in_a_row, often, window)}, and when a broken job has recovered. Until then it is silent.`,
-    `Have you seen this message before? Then the document ${format.text(cut(document, MAX_TITLE))} was lost, and with it the open alerts.`,
+    `Have you seen this message before? Then the document ${format.text(cut(document, MAX_ADDRESS))} was lost, and with it the open alerts.`,
   ].join("\n");
 }
 
@@ -1254,7 +1255,7 @@ export function linksOf({ project, url, id }: { project: Project; url?: string |
 }
 
 function linkTo(url: string | null | undefined, label: string, { text, link }: Format) {
-  return url ? link(label, url) : text(label);
+  return url && link("", url).length <= MAX_ADDRESS ? link(label, url) : text(label);
 }
 
 // --- Report: what a run and a report say of the document, to people and to programs.
@@ -2044,14 +2045,19 @@ const DOCUMENT = matching(
 );
 const NOT_RUN = oneOf("keep", "pass");
 const ENCRYPTIONS = oneOf("none", "AES256", "aws:kms", "aws:kms:dsse");
+const PROJECT_ID = matching(/^\S+$/, "a project's id, e.g. 4242");
 const TEXT = v.string();
 
 const Settings = v.object({
   pipeline: v.object({
     CI_PIPELINE_ID: env("the pipeline that is counted: a number that grows", integer("1005"), REQUIRED),
-    CI_COMMIT_SHA: env("its commit", matching(/^[0-9a-f]{7,64}$/i, "7 to 64 hex digits, e.g. 0ddba11"), REQUIRED),
+    CI_COMMIT_SHA: env(
+      "the commit of the pipeline",
+      matching(/^[0-9a-f]{7,64}$/i, "7 to 64 hex digits, e.g. 0ddba11"),
+      REQUIRED,
+    ),
     CI_COMMIT_BEFORE_SHA: env("the branch's commit before the push", TEXT),
-    CI_COMMIT_BRANCH: env("its branch", TEXT),
+    CI_COMMIT_BRANCH: env("the branch of the pipeline", TEXT),
     CI_COMMIT_TITLE: env("the title of the commit, or its whole message", TEXT),
     CI_COMMIT_DESCRIPTION: env("the rest of the commit's message", TEXT),
     CI_COMMIT_AUTHOR: env("the author of the commit; an address is left out", authorName()),
@@ -2084,15 +2090,15 @@ const Settings = v.object({
   jobs: v.object({
     PIPELINE_JOBS_FILE: env("a file of the pipeline's jobs, instead of GitLab's API", TEXT),
     CI_API_V4_URL: env("GitLab's API; required without `PIPELINE_JOBS_FILE`", httpUrl("gitlab.example.com/api/v4")),
-    CI_PROJECT_ID: env("GitLab's id of the project; required likewise", matching(/^\S+$/, "a project's id, e.g. 4242")),
-    GITLAB_TOKEN: env("a token with `read_api`; this or `CI_JOB_TOKEN` is required likewise", token("glpat-...")),
-    CI_JOB_TOKEN: env("GitLab's own: lists jobs from GitLab 18 on, but no child pipelines", token("glcbt-...")),
+    CI_PROJECT_ID: env("the project's id there; required without `PIPELINE_JOBS_FILE`", PROJECT_ID),
+    GITLAB_TOKEN: env("its token, with `read_api`; this, `CI_JOB_TOKEN` or a file is required", token("glpat-...")),
+    CI_JOB_TOKEN: env("GitLab's own token: lists jobs from GitLab 18 on, no child pipelines", token("glcbt-...")),
   }),
   sender: v.object({
     SLACK_API_TOKEN: env("a bot token; where `CI` is set, this, a webhook or a command is required", token("xoxb-...")),
     SLACK_CHANNEL: env("the channel that gets every alert", matching(/^\S+$/, "a channel, e.g. #ci-alerts")),
-    SLACK_WEBHOOK_URL: env("instead: an incoming webhook of Slack or one like it", httpUrl("hooks.slack.com/x")),
-    ALERT_COMMAND: env("instead: a command that gets each message on stdin; `cat` for who wants the log", TEXT),
+    SLACK_WEBHOOK_URL: env("a webhook of Slack or one like it, instead of a token", httpUrl("hooks.slack.com/x")),
+    ALERT_COMMAND: env("a command that gets each message on stdin, instead of Slack; `cat`: the log", TEXT),
     SLACK_API_URL: env("Slack's API", httpUrl("slack.com/api"), "https://slack.com/api"),
   }),
   routing: v.object({

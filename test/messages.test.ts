@@ -468,17 +468,6 @@ describe("writeMessage() is at most 3,900 characters", () => {
       { numRuns: 200 },
     );
   });
-
-  test("also where a text or an address in the document has no end", () => {
-    const long = "x".repeat(5_000);
-    const pipeline = { ...PIPELINE_TOLD, url: `https://x.example/${long}` };
-    const hello = { document: long, in_a_row: 3, often: 5, window: 10 };
-    for (const format of Object.values(FORMATS)) {
-      assertFits(write([broken("a", { ...DIRECT, title: long, author: long })], {}, format));
-      assertFits(write([newsOf("a")], { pipeline }, format));
-      assertFits(write([], { hello }, format));
-    }
-  });
 });
 
 describe("writeMessage() takes names, titles, authors and branches for data", () => {
@@ -878,6 +867,32 @@ describe("whoever can write the document", () => {
       ],
     );
     assert.deepEqual([run.errors, left], [[], []]);
+  });
+
+  test("can't make a message longer than a chat takes, by texts or addresses without an end", async () => {
+    const kinds = ["consecutive", "cumulative", "recovered", "gone"] as const;
+    const told = [..."x&<*🧪"].flatMap((character) => {
+      const [long, url] = [character.repeat(2_500), `https://x.example/${character.repeat(480)}`];
+      const [project, endless] = [{ name: long, url, ci: "gitlab" as const }, `${url}${long}`];
+      const pipeline = { ...PIPELINE_TOLD, url, branch: long, commit: long, project };
+      const news = kinds.map((kind) =>
+        broken(character.repeat(40), { ...DIRECT, title: long }, { kind, url: endless }),
+      );
+      return [
+        { news, pipeline },
+        { news: [broken("a", { ...DIRECT, title: long, author: long }, { stage: long, reason: long })] },
+        { news, pipeline: { ...PIPELINE_TOLD, url: endless } },
+        { news, pipeline: { ...PIPELINE_TOLD, project: { ...project, url: endless } } },
+        { news: [], hello: { document: long, in_a_row: 3, often: 5, window: 10 }, pipeline },
+      ];
+    });
+    const lengths: number[] = [];
+    for (const rest of told) {
+      const { textsIn } = await deliver([pendingAlert("a", rest)]);
+      lengths.push(...Object.values(FORMATS).flatMap((format) => textsIn(format).map(({ length }) => length)));
+    }
+    assert.equal(lengths.length, 4 * told.length);
+    assert.ok(Math.max(...lengths) <= LIMIT, `${lengths}`);
   });
 
   test("can't keep a message from being sent by a time that lies far ahead", async () => {

@@ -1,7 +1,7 @@
 /** Plays the snippets of README.md as a CI would, so that they can't drift from the script. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { after, describe, test } from "node:test";
 import type { components } from "@octokit/openapi-types";
@@ -97,6 +97,103 @@ describe("README", () => {
   });
 });
 
+describe("README's promises of the script", { skip: without("bash") }, () => {
+  const cleanUp = makeCleanUp();
+  const source = readFileSync(SCRIPT, "utf8");
+
+  /** What a run says as JSON that breaks two jobs, and then what a report says. */
+  async function playJson() {
+    const machine = makeMachine();
+    cleanUp(machine.remove);
+    bundleInto(machine);
+    const names = ["unit tests", "e2e: cart"];
+    const failing = names.map((name) => [name, history("·✗✗")]);
+    machine.write("work/document.json", { pipeline_id: 1002, jobs: Object.fromEntries(failing) });
+    machine.write(
+      "work/jobs.json",
+      names.map((name, id) => ({ id: id + 1, name, status: "failed" })),
+    );
+    machine.write("work/owners", blockWith("@acme/ci"));
+    machine.write("work/channels.json", codeWith('{ "@acme/ci"'));
+    const variables = {
+      ...{ CI_PIPELINE_ID: "1003", CI_COMMIT_SHA: "0ddba11", PIPELINE_JOBS_FILE: "jobs.json" },
+      ...{ JOB_EXECUTIONS_URL: "document.json", SLACK_API_TOKEN: "xoxb-no", SLACK_CHANNEL: "#ci" },
+      ...{ JOB_OWNERS_FILE: "owners", OWNER_CHANNELS_FILE: "channels.json" },
+    };
+    const run = await machine.play("node check-failures.mjs --dry-run --json", variables);
+    const report = await machine.play("node check-failures.mjs report --json", variables);
+    for (const result of [run, report]) assertDone(result);
+    return { run: JSON.parse(run.stdout), report: JSON.parse(report.stdout), warnings: run.stderr };
+  }
+  const keysIn = (text: string) => new Set([...text.matchAll(/"(\w+)"/g)].map(([, name]) => name));
+
+  test("has in its JSON the keys that README names", async () => {
+    const { run, report } = await playJson();
+    const parts = [run, run.jobs, run.reached, run.messages[0]];
+    assert.deepEqual(keysIn(codeWith('{"outcome"')), new Set(parts.flatMap(Object.keys)));
+    assert.deepEqual(keysIn(codeWith('{"source"')), new Set([report, report.jobs[0]].flatMap(Object.keys)));
+  });
+
+  test("tells those who README's files of owners say", async () => {
+    const { run, warnings } = await playJson();
+    const told = run.messages.map(({ channel, plain }: { channel: string; plain: string }) => {
+      return [channel, ["unit tests", "e2e: cart"].filter((name) => plain.includes(name))];
+    });
+    const expected = { "#ci": ["unit tests", "e2e: cart"], "#team-checkout": ["unit tests", "e2e: cart"] };
+    assert.deepEqual(Object.fromEntries(told), { ...expected, "#e2e-watchers": ["e2e: cart"] });
+    assert.match(warnings, /@acme\/core/, "an owner without a channel is a warning");
+  });
+
+  test("reads README's document", async () => {
+    const machine = makeMachine();
+    cleanUp(machine.remove);
+    bundleInto(machine);
+    machine.write("work/document.json", blockWith('"pipeline_id": 123'));
+    const result = await machine.play("node check-failures.mjs report", { JOB_EXECUTIONS_URL: "document.json" });
+    assertDone(result);
+    assert.match(result.stdout, /·✗ .*unit tests/);
+  });
+
+  test("says what README's table of symptoms quotes", () => {
+    const [, table = ""] = /\| you see \| do \|\n(.*?)\n\n/s.exec(readme) ?? [];
+    const quoted = [...table.matchAll(/^\| [^|]*?`([^`]+)`/gm)].flatMap(([, text = ""]) => text.split(/…|\d+/));
+    assert.ok(quoted.length > 5);
+    assert.deepEqual(
+      quoted.filter((part) => !source.includes(part.trim())),
+      [],
+    );
+  });
+});
+
+test("README begins with a message that a channel gets", { skip: without("bash") }, async () => {
+  const fixtures = join(PROJECT, "fixtures/demo");
+  const commits = Object.entries<{ sha: string; title: string; author: string }>(
+    JSON.parse(readFileSync(join(fixtures, "commits.json"), "utf8")),
+  );
+  const machine = makeMachine();
+  try {
+    bundleInto(machine);
+    let message = "";
+    for (const [id, { sha, title, author }] of commits) {
+      const result = await machine.play("node check-failures.mjs --json", {
+        ...{ CI_PIPELINE_ID: id, CI_COMMIT_SHA: sha, CI_COMMIT_TITLE: title, CI_COMMIT_AUTHOR: author },
+        ...{ CI_COMMIT_BRANCH: "main", CI_PROJECT_PATH: "acme/shop", ALERT_COMMAND: "cat" },
+        ...{ PIPELINE_JOBS_FILE: join(fixtures, `pipeline-${id}.json`), JOB_EXECUTIONS_URL: "document.json" },
+      });
+      assertDone(result);
+      const [first] = JSON.parse(result.stdout).messages;
+      if (first?.plain.startsWith("🔴")) message ||= first.plain;
+    }
+    const names = message.trimEnd().split("\n").at(-1)?.split(", ") ?? [];
+    const shortened = [...names.slice(0, 3), `… ${names.at(-1)}`].join(", ");
+    assert.equal(names.length, 40);
+    const unlinked = message.replace(names.join(", "), shortened).replace(/ \(https?:[^)]*\)/g, "");
+    assert.equal(blockWith("🔴 40 jobs broken"), `${unlinked.trimEnd()}\n`);
+  } finally {
+    machine.remove();
+  }
+});
+
 // --- GitLab
 
 /** AWS's STS: gives a role for any token. */
@@ -122,7 +219,7 @@ async function startServers() {
   return { s3, gitlab, slack, sts, servers, close };
 }
 
-describe("README's job for GitLab", { skip: without("bash") }, () => {
+describe("README's job for GitLab", { skip: without("bash"), concurrency: 2 }, () => {
   const cleanUp = makeCleanUp();
   const job = parse(blockWith("stage: .post"))["check-failures"];
   const [trust] = JSON.parse(blockWith("AssumeRoleWithWebIdentity")).Statement;
@@ -150,6 +247,7 @@ describe("README's job for GitLab", { skip: without("bash") }, () => {
     const { s3, gitlab, slack, sts, servers, close } = await startServers();
     cleanUp(close);
     cleanUp(machine.remove);
+    const HOSTS = [s3, gitlab, slack, sts].map(({ url }) => new URL(url).host).join();
     const said: string[] = [];
     for (const id of [1000, 1001, 1002, 1003]) {
       gitlab.pipelines.set(id, [id === 1000 ? listedPassed("unit tests") : listedFailed("unit tests")]);
@@ -157,7 +255,7 @@ describe("README's job for GitLab", { skip: without("bash") }, () => {
         script.join("\n"),
         {
           ...variablesOf(jobVariables, machine),
-          ...{ ...servers, CI_API_V4_URL: gitlab.apiUrl, SLACK_API_TOKEN: "xoxb-stand-in-token" },
+          ...{ ...servers, HOSTS, CI_API_V4_URL: gitlab.apiUrl, SLACK_API_TOKEN: "xoxb-stand-in-token" },
           ...{ CI_PIPELINE_ID: `${id}`, CI_COMMIT_SHA: `0ddba1${id}`, CI_COMMIT_TITLE: `Commit ${id}` },
           ...variables,
         },
@@ -270,6 +368,26 @@ describe("README's job for GitLab", { skip: without("bash") }, () => {
     assert.deepEqual(parse(codeWith("include:")), { include: [{ project: "acme/ci", file: "check-failures.yml" }] });
   });
 
+  const deno = blockWith("deno run");
+
+  test("is allowed by README's command for Deno the hosts that it speaks to, its token's file, and no more", () => {
+    const allowed = /--allow-net=(\S+)/.exec(deno)?.[1]?.split(",");
+    const { AWS_REGION, JOB_EXECUTIONS_URL } = job.variables;
+    const aws = [`${new URL(JOB_EXECUTIONS_URL).host}.s3`, "sts"].map((name) => `${name}.${AWS_REGION}.amazonaws.com`);
+    assert.deepEqual(allowed, [...aws, "gitlab.example.com", "slack.com"]);
+    const others = [...deno.matchAll(/--(?:allow-(?!net)|no-prompt)\S*/g)].map(([option]) => option);
+    const file = '--allow-read="$AWS_WEB_IDENTITY_TOKEN_FILE"';
+    assert.deepEqual(others, ["--no-prompt", "--allow-env", "--allow-sys=osRelease", file]);
+  });
+
+  test("alerts under README's command for Deno", { skip: without("deno") }, async () => {
+    const machine = makeMachine();
+    bundleInto(machine);
+    const script = [...job.script.slice(0, -1), deno.replace(/--allow-net=\S+/, '--allow-net="$HOSTS"')];
+    const { messages } = await playPipelines(script, job.variables, { AWS_ID_TOKEN: "id-token" }, machine);
+    assertAlerted(messages);
+  });
+
   test("is trusted by AWS on the default branch of the project alone", () => {
     const { AWS_ID_TOKEN } = job.id_tokens;
     const host = new URL(AWS_ID_TOKEN.aud).host;
@@ -306,7 +424,6 @@ describe("README's job for GitLab", { skip: without("bash") }, () => {
 describe("README's page and watch of many repositories", { skip: without("bash") }, () => {
   const cleanUp = makeCleanUp();
   const { script } = parse(blockWith("public/index.html"));
-  const hasPage = existsSync(join(PROJECT, "test/tools/page.ts"));
 
   /** Plays the scheduled job for two documents, the second of which was counted so many days ago. */
   async function playSchedule(days: number) {
@@ -322,15 +439,13 @@ describe("README's page and watch of many repositories", { skip: without("bash")
     return { result, page: machine.read("work/public/index.html") ?? "" };
   }
 
-  test("writes one page of all, and is content with monitors that ran", { skip: !hasPage && "no tool" }, async () => {
+  test("writes one page of all, and is content with monitors that ran", async () => {
     const { result, page } = await playSchedule(2);
     assertDone(result);
     for (const name of ["acme/shop", "acme/pay"]) assert.ok(page.includes(name) && result.stdout.includes(name), name);
   });
 
-  test("fails where a monitor has not counted for three days, after all are shown", {
-    skip: !hasPage && "no tool",
-  }, async () => {
+  test("fails where a monitor has not counted for three days, after all are shown", async () => {
     const { result, page } = await playSchedule(4);
     assert.equal(result.code, 1, result.stderr);
     assert.match(result.stderr, /pay\.json/);
@@ -425,7 +540,8 @@ const unit = (run: number, conclusion: Conclusion) => [
 /** A repository on GitHub, and the workflow in it, whose runs can be played. */
 async function makeRepository(steps: Step[] = job.steps, env = job.env) {
   const machine = makeMachine();
-  const seed = `git init -q -b main seed && cp '${BUNDLE}' seed && cd seed && git add . &&
+  const seed = `git init -q -b main seed && cp '${BUNDLE}' seed && cd seed &&
+    echo '*.json working-tree-encoding=UTF-16' > .gitattributes && git add . &&
     git -c user.name=a -c user.email=a@localhost commit -qm seed && git clone -q --bare . "$MACHINE/remote.git"`;
   assertDone(await machine.play(seed, {}, ["-e"], machine.path));
   const git = (...args: string[]) => spawnSync("git", ["-C", machine.inside("remote.git"), ...args]).stdout.toString();
@@ -475,6 +591,7 @@ const failedStep = ({ steps }: Played) => steps.filter(({ code }) => code !== 0)
 
 describe("README's workflow for GitHub Actions, played with a branch and an issue", {
   skip: without(...NEEDED),
+  concurrency: 2,
 }, () => {
   const cleanUp = makeCleanUp();
 
@@ -532,6 +649,19 @@ describe("README's workflow for GitHub Actions, played with a branch and an issu
     );
   });
 
+  test("closes the issue of a job that only failed often, whose alert closes without a message", async () => {
+    const { machine, play, remove } = await makeRepository();
+    cleanUp(remove);
+    const variables = { CUMULATIVE_THRESHOLD: "2", CUMULATIVE_LENGTH: "4" };
+    const states: (string | undefined)[] = [];
+    for (const [i, mark] of [..."✗·✗···"].entries()) {
+      assertPlayed(await play(i + 1, unit(i + 1, mark === "✗" ? "failure" : "success"), { variables }));
+      const [, issue] = machine.issues();
+      states.push(issue && `${issue.state} ${issue.said.length}`);
+    }
+    assert.deepEqual(states, [undefined, undefined, "open 1", "open 1", "open 1", "closed 1"]);
+  });
+
   test("asks for the jobs of the run, with every attempt and all pages", async () => {
     const { machine, play, remove } = await makeRepository();
     cleanUp(remove);
@@ -584,7 +714,6 @@ describe("README's workflow for GitHub Actions, played with a branch and an issu
     const change = `tree=$(git rev-parse check-failures-${ID}:) &&
       git -c user.name=a -c user.email=a@localhost commit-tree -m other $tree | xargs git update-ref refs/heads/check-failures-${ID}`;
     const between = {
-      "node check-failures.mjs\n": () => {},
       "git ls-remote": () => machine.play(change, {}, ["-e"], machine.inside("remote.git")),
     };
     const played = await play(2, unit(2, "failure"), { between });
@@ -677,7 +806,7 @@ describe("README's workflow for GitHub Actions, played with a branch and an issu
     );
   });
 
-  test("needs nothing of git's settings, and gives the command no token but GitHub's", async () => {
+  test("needs none of git's settings, and heeds no attributes that the repository gives its files", async () => {
     const { machine, play, git, remove } = await makeRepository();
     cleanUp(remove);
     assertPlayed(await play(1, unit(1, "success")));
@@ -686,7 +815,7 @@ describe("README's workflow for GitHub Actions, played with a branch and an issu
   });
 });
 
-describe("README's workflow for GitHub Actions with Slack and S3", { skip: without(...NEEDED) }, () => {
+describe("README's workflow for GitHub Actions with Slack and S3", { skip: without(...NEEDED), concurrency: 2 }, () => {
   const cleanUp = makeCleanUp();
   const slackEnv = parse(`${codeWith("SLACK_API_TOKEN: ${{")}\n${codeWith('SLACK_CHANNEL: "')}`);
   const [credentials]: Step[] = parse(blockWith("configure-aws-credentials"));
@@ -695,7 +824,8 @@ describe("README's workflow for GitHub Actions with Slack and S3", { skip: witho
   const withSlack = (steps: Step[]) =>
     steps.map((step) => {
       const { GH_TOKEN: _, ALERT_COMMAND: __, ...env } = step.env ?? {};
-      return step.name?.startsWith("Count") ? { ...step, env: { ...env, ...slackEnv } } : step;
+      const [run] = (step.run ?? "").split("\n");
+      return step.name?.startsWith("Count") ? { ...step, run, env: { ...env, ...slackEnv } } : step;
     });
   const withS3 = (steps: Step[]) =>
     steps.flatMap((step) => {
@@ -713,8 +843,11 @@ describe("README's workflow for GitHub Actions with Slack and S3", { skip: witho
     const { machine, play, remove } = await makeRepository(steps);
     cleanUp(slack.close);
     cleanUp(remove);
-    for (const run of [1, 2, 3, 4])
-      assertPlayed(await play(run, unit(run, "failure"), { variables: { SLACK_API_URL: slack.apiUrl } }));
+    for (const run of [1, 2, 3, 4]) {
+      const played = await play(run, unit(run, "failure"), { variables: { SLACK_API_URL: slack.apiUrl } });
+      assertPlayed(played);
+      for (const { name, stderr } of played.steps) if (name.startsWith("Count")) assert.equal(stderr, "");
+    }
     assert.deepEqual(
       slack.messages.map(({ channel, text }) => `${channel} ${text.slice(0, 2)}`),
       ["#ci-alerts 👋", "#ci-alerts 🔴"],
@@ -775,7 +908,7 @@ describe("README's workflow for many repositories on GitHub", { skip: without("b
       assertDone(await machine.play(run, { GITHUB_ACTION_PATH: built.path }));
     }
     assert.deepEqual(readdirSync(machine.work), ["check-failures.mjs"]);
-    assert.match(stepOf("Count the run").run ?? "", /^node check-failures\.mjs$/);
+    assert.match(stepOf("Count the run").run ?? "", /^node check-failures\.mjs$/m);
   });
 });
 
@@ -974,23 +1107,7 @@ describe("README's command for another chat", { skip: without("bash", "curl", "j
   });
 });
 
-// --- Auditing, and what GitHub's own descriptions say
-
-test("README's command for Deno allows the hosts that its job for GitLab speaks to, and no more", () => {
-  const command = blockWith("deno run");
-  const allowed = /--allow-net=(\S+)/.exec(command)?.[1]?.split(",");
-  const { AWS_REGION, JOB_EXECUTIONS_URL } = parse(blockWith("stage: .post"))["check-failures"].variables;
-  const bucket = new URL(JOB_EXECUTIONS_URL).host;
-  const hosts = [
-    `${bucket}.s3.${AWS_REGION}.amazonaws.com`,
-    `sts.${AWS_REGION}.amazonaws.com`,
-    "gitlab.example.com",
-    "slack.com",
-  ];
-  assert.deepEqual(allowed, hosts);
-  const others = [...command.matchAll(/--(allow-(?!net)[\w-]+)/g)].map(([, name]) => name);
-  assert.deepEqual(others, ["allow-env", "allow-sys", "allow-read"]);
-});
+// --- What GitHub's own descriptions say
 
 /** What the script reads of a job of GitHub's is there by GitHub's own description: these types must agree. */
 type ListedJob = components["schemas"]["job"];

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { type News, parseOwners, readOwners, routeNews } from "../check-failures.ts";
-import { failed, history, newsOf, runOf, type Variables } from "./support/builders.ts";
+import { mentionsIn, type News, parseOwners, readOwners, routeNews } from "../check-failures.ts";
+import { failed, newsOf, runOf, toldOf, type Variables } from "./support/builders.ts";
 import { makeFolder } from "./support/run.ts";
 
 const ownersOf = (text: string, channels: Record<string, string> = {}) => ({
@@ -15,7 +15,7 @@ const routesOf = (names: string[], owners: ReturnType<typeof ownersOf>, broadcas
     names.map((name) => newsOf(name)),
     owners,
     broadcast,
-  ).routes.map(({ channel, news }) => [channel, news.map(({ name }) => name)]);
+  ).routes.map(({ channel, news }) => [channel, news.map(({ job }) => job)]);
 
 /** The channels that are told of a job besides the broadcast channel, by the lines of an owners file. */
 const channelsOf = (name: string, ...lines: string[]) =>
@@ -166,22 +166,50 @@ describe("routeNews()", () => {
     assert.deepEqual(routesOf(["a", "b"], owners, null), [[null, ["a", "b"]]]);
     assert.deepEqual(routeNews([newsOf("a")], owners, null).warnings, []);
   });
+});
 
-  test("mentions the people of an owner where something broke or fails often, not where it only recovered", () => {
-    const target = { channel: "#a", mentions: ["<!subteam^S1>", "<@U1>"] };
-    const other = { channel: "#a", mentions: ["<!here>"] };
-    const channels = new Map([
-      ["@acme/a", target],
-      ["@acme/b", other],
-    ]);
-    const owners = { rules: parseOwners("a @acme/a\nb @acme/b", "owners"), channels };
-    const mentionsIn = (...news: News[]) => routeNews(news, owners, "#ci").routes.map(({ mentions }) => mentions);
-    assert.deepEqual(mentionsIn(newsOf("a")), [[], target.mentions]);
-    assert.deepEqual(mentionsIn(newsOf("a", { kind: "cumulative" })), [[], target.mentions]);
-    for (const kind of ["recovered", "gone"] as const) assert.deepEqual(mentionsIn(newsOf("a", { kind })), [[], []]);
-    const recovered = newsOf("b", { kind: "recovered", job: history("✗···") });
-    assert.deepEqual(mentionsIn(newsOf("a"), recovered), [[], target.mentions]);
-    assert.deepEqual(mentionsIn(newsOf("a"), newsOf("b")), [[], [...target.mentions, ...other.mentions]]);
+describe("mentionsIn()", () => {
+  const channels = new Map([
+    ["@acme/a", { channel: "#a", mentions: ["<!subteam^S1>", "<@U1>"] }],
+    ["@acme/b", { channel: "#A", mentions: ["<!here>", "<@U1>"] }],
+    ["@acme/c", { channel: "#c", mentions: ["<!channel>"] }],
+    ["@acme/ci", { channel: "ci", mentions: ["<@U9>"] }],
+  ]);
+  const rules = parseOwners("a @Acme/A\nb @acme/b\nc @acme/c #a\nd @acme/ci\ne #a @acme/lost", "owners");
+  /** Whom a message with these news mentions in a channel; null is the broadcast channel. */
+  const mentionedIn = (channel: string | null, news: News[], broadcast: string | null = "#ci") =>
+    mentionsIn(toldOf(news, { channel }), { rules, channels }, broadcast);
+
+  test("names the people of an owner where something broke or fails often", () => {
+    for (const kind of ["consecutive", "cumulative"] as const) {
+      assert.deepEqual(mentionedIn("#a", [newsOf("a", { kind })]), ["<!subteam^S1>", "<@U1>"]);
+    }
+  });
+
+  test("names nobody where something has only recovered or is gone", () => {
+    for (const kind of ["recovered", "gone"] as const) {
+      assert.deepEqual(mentionedIn("#a", [newsOf("a", { kind })]), []);
+      assert.deepEqual(mentionedIn("#a", [newsOf("a", { kind }), newsOf("e")]), []);
+      assert.deepEqual(mentionedIn("#a", [newsOf("a"), newsOf("b", { kind })]), ["<!subteam^S1>", "<@U1>"]);
+    }
+  });
+
+  test("names everybody once whose channel it is, however it is spelt", () => {
+    const news = [newsOf("a"), newsOf("b")];
+    for (const channel of ["#a", "A"]) {
+      assert.deepEqual(mentionedIn(channel, news), ["<!subteam^S1>", "<@U1>", "<!here>"]);
+    }
+  });
+
+  test("names nobody of another channel, nor in the broadcast channel unless it is an owner's", () => {
+    assert.deepEqual(mentionedIn("#a", [newsOf("c")]), []);
+    assert.deepEqual(mentionedIn(null, [newsOf("a"), newsOf("b"), newsOf("c")]), []);
+    assert.deepEqual(mentionedIn(null, [newsOf("a"), newsOf("d")]), ["<@U9>"]);
+  });
+
+  test("names nobody where there are no channels, or no owner is known", () => {
+    assert.deepEqual(mentionedIn(null, [newsOf("a"), newsOf("d")], null), []);
+    assert.deepEqual(mentionedIn("#a", [newsOf("e"), newsOf("nobody's")]), []);
   });
 });
 

@@ -7,14 +7,12 @@ import { fileURLToPath } from "node:url";
 import type { Variables } from "../builders.ts";
 import { makeFolder, RUNTIME, start } from "../run.ts";
 
-/** What runs JavaScript: a runtime without what it needs for TypeScript. */
-const BARE = RUNTIME.includes(import.meta.resolve("tsx")) ? [process.execPath] : RUNTIME;
 const quote = (words: string[]) => words.map((word) => `'${word}'`).join(" ");
 const GH = fileURLToPath(new URL("gh.mjs", import.meta.url));
 
 const PROGRAMS: Record<string, string> = {
-  node: `case "$1" in *.ts) exec ${quote(RUNTIME)} "$@" ;; *) exec ${quote(BARE)} "$@" ;; esac`,
-  gh: `exec ${quote([...BARE, GH])} "$@"`,
+  node: `case "$1" in *.ts) exec ${quote(RUNTIME)} "$@" ;; *) exec '${process.execPath}' "$@" ;; esac`,
+  gh: `exec '${process.execPath}' '${GH}' "$@"`,
 };
 
 /** Which of these programs are not on this machine. */
