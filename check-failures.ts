@@ -1541,7 +1541,8 @@ function s3Store(access: StoreAccess, network: Network, object: { Bucket: string
     source,
     async read(abortSignal) {
       await client.config.credentials().catch((error) => {
-        throw explain(error, CANNOT_READ, abortSignal, "AWS's STS");
+        const isAsked = (error as Error).name !== "CredentialsProviderError"; // else there was none to ask
+        throw explain(error, CANNOT_READ, abortSignal, isAsked ? "AWS's STS" : "the AWS SDK");
       });
       try {
         const { Body, ETag } = await client.send(new GetObjectCommand(object), { abortSignal });
@@ -1621,7 +1622,9 @@ function adviceOnAws(
   status: number,
   { isUpload, isForRole, bucket }: { isUpload: boolean; isForRole: boolean; bucket: string },
 ): string {
+  if (status === 429 || status >= 500) return "try again later";
   if (isForRole && /ENOENT|no such file/i.test(said)) return CHECK_FILE;
+  if (isForRole && /ECONN|ENOTFOUND|EAI_AGAIN|time/.test(said)) return "check the network, and AWS_ENDPOINT_URL_STS";
   if (isForRole)
     return status > 0 || /AccessDenied|Identity|IDP|Expired|Validation/.test(said) ? CHECK_ROLE : CHECK_KEYS;
   const known = S3_ADVICE.find(([pattern]) => pattern.test(said));
@@ -1634,7 +1637,6 @@ function adviceOnAws(
   if (isUpload && (status === 400 || status === 501)) {
     return "if the store lacks If-Match, set S3_CONDITIONAL_WRITES=off; if it lacks encryption, set S3_SSE=none";
   }
-  if (status === 429 || status >= 500) return "try again later";
   return `check AWS_ENDPOINT_URL_S3, the network, and ${PROXY_ANSWERED}`;
 }
 
@@ -1685,20 +1687,19 @@ const MAY_NOT_READ = [401, 403, 404];
 
 /** Asks GitLab for the jobs of a pipeline and of its child pipelines. */
 async function gitLabJobs(access: JobsAccess, id: number, network: Network, signal: AbortSignal): Promise<Listing> {
-  const warnings = new Set<string>(); // told once all is listed: what fails says more
+  const warnings = new Map<string, string>(); // one for each trouble; told once all is listed: what fails says more
   const list = <T extends v.GenericSchema>(path: string, schema: T) => listPages(access, path, schema, network, signal);
 
   async function listOrWarn<T extends v.GenericSchema>(path: string, schema: T, warning: string) {
     return list(path, schema).catch((error: Failure) => {
       if (!MAY_NOT_READ.includes(error.status ?? 0)) throw error;
-      warnings.add(`${warning}: ${error.message}`);
+      if (!warnings.has(warning)) warnings.set(warning, `${warning}: ${error.message}`);
       return undefined;
     });
   }
 
   /** The trigger jobs of a pipeline, and the jobs below them. */
-  async function listBelow(id: number, depth: number): Promise<PipelineJob[]> {
-    const warning = "Trigger jobs and child pipelines are not counted";
+  async function listBelow(id: number, depth: number, warning: string): Promise<PipelineJob[]> {
     const bridges = await listOrWarn(`pipelines/${id}/bridges?`, Bridge, warning);
     const latest = latestAttempts((bridges ?? []).map((bridge) => ({ ...toAttempt(bridge), bridge })));
     return (await Promise.all(latest.map((job) => followBridge(job, depth)))).flat();
@@ -1709,12 +1710,13 @@ async function gitLabJobs(access: JobsAccess, id: number, network: Network, sign
     const projects = [bridge.pipeline?.project_id, access.CI_PROJECT_ID].map(String); // the latter may be a path
     if (!child || (child.project_id && !projects.includes(`${child.project_id}`))) return [own];
     if (UNFINISHED.includes(child.status ?? "")) {
-      warnings.add(`The child pipeline of ${own.name} is not finished, so not all counts: set strategy: depend there`);
+      const unfinished = `The child pipeline of ${own.name} is not finished, so not all counts`;
+      warnings.set(unfinished, `${unfinished}: set strategy: depend there`);
     }
     const warning = `The jobs of the child pipeline of ${own.name} are not counted`;
     const [jobs, below] = await Promise.all([
       listOrWarn(`pipelines/${child.id}/jobs?`, ListedJob, warning),
-      depth < MAX_DEPTH ? listBelow(child.id, depth + 1) : [],
+      depth < MAX_DEPTH ? listBelow(child.id, depth + 1, warning) : [],
     ]);
     const inside = [...latestAttempts((jobs ?? []).map(toAttempt)), ...below].map((job): PipelineJob => {
       const isAllowed = bridge.allow_failure && job.outcome === "failed";
@@ -1727,9 +1729,13 @@ async function gitLabJobs(access: JobsAccess, id: number, network: Network, sign
 
   const [jobs, below] = await Promise.all([
     list(`pipelines/${id}/jobs?scope[]=failed&scope[]=success&`, ListedJob),
-    listBelow(id, 1),
+    listBelow(id, 1, "Trigger jobs and child pipelines are not counted"),
   ]);
-  return { jobs: latestAttempts([...jobs.map(toAttempt), ...below]), warnings: [...warnings], hasNotRun: false };
+  return {
+    jobs: latestAttempts([...jobs.map(toAttempt), ...below]),
+    warnings: [...warnings.values()],
+    hasNotRun: false,
+  };
 }
 
 /** All pages of a list: at once where GitLab says how many there are, else one after another. */
@@ -1848,6 +1854,7 @@ function webhookSender(url: string, network: Network): Sender {
 }
 
 const COMMAND_TIMEOUT_MS = 60_000;
+const TIME_IS_UP = "the time of this run is up";
 const MAX_OUTPUT = 10_000; // UTF-16 units of what a command says that are kept: its end
 
 function commandSender(command: string, { environment, say }: Output): Sender {
@@ -1856,6 +1863,7 @@ function commandSender(command: string, { environment, say }: Output): Sender {
     place: "ALERT_COMMAND",
     broadcast: null,
     async send(message, _channel, signal) {
+      if (signal.aborted) throw failure("ALERT_COMMAND was not started", "try again later", { reason: TIME_IS_UP });
       const env = { ...environment, ALERT_SUBJECT: writeSubject(message), ALERT_OPEN: `${message.open}` };
       const { problem, output, errors } = await runCommand(command, writeMessage(message, MARKDOWN), env, signal);
       if (output.trim()) say(output.trimEnd());
@@ -1883,7 +1891,7 @@ function runCommand(command: string, input: string, env: Variables, signal: Abor
       for (const stream of [child.stdout, child.stderr]) stream.destroy(); // what left its group may keep them open
     };
     const timer = setTimeout(() => end(`it took over ${COMMAND_TIMEOUT_MS / 1_000} s`), COMMAND_TIMEOUT_MS);
-    const onAbort = () => end("the time of this run is up");
+    const onAbort = () => end(TIME_IS_UP);
     signal.addEventListener("abort", onAbort);
     child.stdout.setEncoding("utf8").on("data", (text) => {
       output = (output + text).slice(-MAX_OUTPUT);
@@ -1953,7 +1961,7 @@ async function request(peer: string, url: string, what: Request) {
       waitMs = askedMs || waitMs;
     }
     if (attempt < MAX_ATTEMPTS) await sleep(waitMs, undefined, { signal }).catch(() => {}); // aborted: told below
-    if (signal.aborted) throw fail({ ...last, reason: `${last.reason}; the time of this run is up`, todo: undefined });
+    if (signal.aborted) throw fail({ ...last, reason: `${last.reason}; ${TIME_IS_UP}`, todo: undefined });
   }
   throw fail({ ...last, reason: `${last.reason}, ${MAX_ATTEMPTS} times` });
 }

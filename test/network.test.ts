@@ -182,7 +182,10 @@ describe("a run with a private certificate authority", () => {
     const { gitlab, s3, variables } = await startTrusted();
     const { code, stderr } = await run([], variables);
     assert.equal(code, 1);
-    assert.match(stderr, /^Error: GitLab at localhost:\d+, .* is not trusted: .*NODE_EXTRA_CA_CERTS .*\n$/);
+    assert.match(
+      stderr,
+      /^Error: GitLab at localhost:\d+, .* is unreachable: .*certificate.*; set NODE_EXTRA_CA_CERTS .*\n$/,
+    );
     assert.doesNotMatch(stderr, /CI_SERVER_TLS_CA_FILE|times/);
     assert.deepEqual(gitlab.requests, []);
     assert.equal(

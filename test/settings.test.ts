@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { describe, test } from "node:test";
-import { describeSettings, parseReportSettings, parseSettings } from "../check-failures.ts";
+import { describeSettings, parseReportSettings, parseSettings, thresholdsOf } from "../check-failures.ts";
 
 type Variables = Record<string, string | undefined>;
 
@@ -15,12 +15,13 @@ const REQUIRED = {
 
 const DEFAULTS = {
   JOB_EXECUTIONS_URL: "job_executions.v2.json",
-  S3_SSE: "AES256",
+  S3_SSE: "none",
   S3_CONDITIONAL_WRITES: "on",
   CONSECUTIVE_THRESHOLD: 3,
   CUMULATIVE_THRESHOLD: 5,
   CUMULATIVE_LENGTH: 10,
   RECOVERY_THRESHOLD: 3,
+  JOB_THRESHOLDS: [],
   NOT_RUN_JOBS: "keep",
   EXPIRE_AFTER_DAYS: 30,
   IGNORE_JOBS: [],
@@ -30,8 +31,17 @@ const DEFAULTS = {
 
 /** Variables that may hold any text. */
 const ANY_TEXT = [
-  ...["CI_COMMIT_BRANCH", "CI_COMMIT_TITLE", "CI_COMMIT_DESCRIPTION", "CI_PROJECT_PATH", "GITHUB_ACTIONS"],
-  ...["PIPELINE_JOBS_FILE", "JOB_OWNERS_FILE", "OWNER_CHANNELS_FILE", "AWS_REGION", "AWS_DEFAULT_REGION"],
+  ...["CI_COMMIT_BEFORE_SHA", "CI_COMMIT_BRANCH", "CI_COMMIT_TITLE", "CI_COMMIT_DESCRIPTION", "CI_PROJECT_PATH"],
+  ...[
+    "GITHUB_ACTIONS",
+    "GITLAB_CI",
+    "ALERT_COMMAND",
+    "PIPELINE_JOBS_FILE",
+    "JOB_OWNERS_FILE",
+    "OWNER_CHANNELS_FILE",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+  ],
   ...["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy", "CI_SERVER_TLS_CA_FILE"],
 ];
 
@@ -71,7 +81,7 @@ const WRONG: Record<string, { expected: RegExp; wrong: string[] }> = {
       "gs://bucket/key",
     ],
   },
-  S3_SSE: { expected: /one of AES256, aws:kms, aws:kms:dsse, none, e\.g\. AES256/, wrong: ["aes256", "off"] },
+  S3_SSE: { expected: /one of none, AES256, aws:kms, aws:kms:dsse, e\.g\. none/, wrong: ["aes256", "off"] },
   S3_CONDITIONAL_WRITES: { expected: /one of on, off, e\.g\. on/, wrong: ["ON", "false", "0"] },
   AWS_ENDPOINT_URL: { expected: /an http or https URL without a password, e\.g\. https:\/\/\S+/, wrong: URLS },
   AWS_ENDPOINT_URL_S3: { expected: /an http or https URL without a password, e\.g\. https:\/\/\S+/, wrong: URLS },
@@ -79,6 +89,13 @@ const WRONG: Record<string, { expected: RegExp; wrong: string[] }> = {
   CUMULATIVE_THRESHOLD: COUNT,
   CUMULATIVE_LENGTH: COUNT,
   RECOVERY_THRESHOLD: COUNT,
+  JOB_THRESHOLDS: {
+    expected: /patterns with thresholds, e\.g\. e2e:\*=5 nightly\\ \*=2\/4/,
+    wrong: [
+      ...["e2e", "e2e:*=0", "=5", "e2e=", "e2e=x", "e2e=1.5", "e2e=-1", "e2e = 5", "e2e=5\\", "lint=3 e2e"],
+      ...["e2e=5/", "e2e=/5", "e2e=5/0", "e2e=5/4/3", "e2e=5/x"],
+    ],
+  },
   NOT_RUN_JOBS: { expected: /one of keep, pass, e\.g\. keep/, wrong: ["Keep", "fail"] },
   EXPIRE_AFTER_DAYS: COUNT,
   SLACK_API_TOKEN: TOKEN,
@@ -95,18 +112,20 @@ const parse = (variables: Variables): Record<string, unknown> => {
   return Object.fromEntries(set.filter(([, value]) => value !== undefined));
 };
 
+/** The lines of the error, each of which has a name, what is expected and an example. */
 const problemsOf = (variables: Variables): string[] => {
   try {
     parseSettings(variables);
     return [];
   } catch (error) {
-    const { message } = error as Error;
-    return message
-      .replace(/^The environment is not valid: /, "")
-      .replace(/; see --help$/, "")
-      .split("; ");
+    const { message, exitCode, lines } = error as Error & { exitCode: number; lines: string[] };
+    assert.deepEqual([message, exitCode], ["The environment is not valid; see --help", 2]);
+    for (const line of lines) assert.match(line, /^[A-Z0-9_]+ must be .+, e\.g\. .+$/);
+    return lines;
   }
 };
+
+const namesOf = (problems: string[]) => problems.map((problem) => problem.split(" ", 1)[0]);
 
 describe("parseSettings()", () => {
   test("fills in the defaults and keeps what is required", () => {
@@ -122,7 +141,7 @@ describe("parseSettings()", () => {
     const parts = parseSettings({ ...REQUIRED, ...tokens });
     const holders = (token: string) =>
       Object.entries(parts).flatMap(([part, values]) => (JSON.stringify(values).includes(token) ? part : []));
-    assert.deepEqual(["glpat-1", "glcbt-1", "xoxb-1"].map(holders), [["jobs"], ["jobs"], ["slack"]]);
+    assert.deepEqual(["glpat-1", "glcbt-1", "xoxb-1"].map(holders), [["jobs"], ["jobs"], ["sender"]]);
   });
 
   test("takes the name of an author without an address", () => {
@@ -145,6 +164,35 @@ describe("parseSettings()", () => {
     const ignored = (name: string) => limits.IGNORE_JOBS.some((pattern) => pattern.test(name));
     const names = ["deploy: eu", "manual tests", "x", "manual", "lint"];
     assert.deepEqual(names.filter(ignored), ["deploy: eu", "manual tests", "x"]);
+  });
+
+  test("takes thresholds by pattern, of which the last that matches counts", () => {
+    const thresholds = "*=9/9 e2e:*=5 nightly\\ *=2/4\tslow=7 quick=1 a=b=6/6 padded=007";
+    const { limits } = parseSettings({ ...REQUIRED, JOB_THRESHOLDS: thresholds });
+    const of = (name: string) => Object.values(thresholdsOf(name, limits)).join("/");
+    // Where the second is left out, it is the larger of the first and CUMULATIVE_THRESHOLD.
+    assert.deepEqual(["lint", "e2e: chrome", "nightly build", "slow", "quick", "a=b", "padded"].map(of), [
+      "9/9",
+      "5/5",
+      "2/4",
+      "7/7",
+      "1/5",
+      "6/6",
+      "7/7",
+    ]);
+    const { limits: global } = parseSettings(REQUIRED);
+    assert.deepEqual(thresholdsOf("lint", global), { inARow: 3, often: 5 });
+  });
+
+  test("takes a proxy in lower case before one in upper case, unless it is empty", () => {
+    for (const name of ["HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"]) {
+      const proxyOf = (upper?: string, lower?: string) =>
+        parse({ ...REQUIRED, [name]: upper, [name.toLowerCase()]: lower })[name];
+      assert.deepEqual(
+        [proxyOf("upper"), proxyOf(undefined, "lower"), proxyOf("upper", "lower"), proxyOf("upper", "")],
+        ["upper", "lower", "lower", "upper"],
+      );
+    }
   });
 
   test("takes numbers, and base URLs without their last slashes", () => {
@@ -214,21 +262,17 @@ describe("parseSettings()", () => {
     });
   }
 
-  test("reports everything that is wrong together", () => {
+  test("reports everything that is wrong together, a line each", () => {
     const variables = Object.fromEntries(Object.entries(WRONG).map(([name, { wrong }]) => [name, wrong[0]]));
-    const named = problemsOf(variables).map((problem) => problem.split(" ", 1)[0]);
-    assert.deepEqual(new Set(named), new Set(Object.keys(WRONG)));
+    assert.deepEqual(namesOf(problemsOf(variables)).sort(), Object.keys(WRONG).sort());
   });
 
   test("reports everything that is missing together", () => {
-    assert.deepEqual(
-      problemsOf({}).map((problem) => problem.split(" ", 1)[0]),
-      ["CI_PIPELINE_ID", "CI_COMMIT_SHA", "CI_API_V4_URL", "CI_PROJECT_ID", "GITLAB_TOKEN"],
-    );
-    const inCi = problemsOf({ CI: "true", SLACK_CHANNEL: "#ci" }).map((problem) => problem.split(" ", 1)[0]);
-    assert.deepEqual(inCi.slice(2).sort(), [
-      ...["CI_API_V4_URL", "CI_PROJECT_ID", "GITLAB_TOKEN", "JOB_EXECUTIONS_URL", "SLACK_API_TOKEN"],
-    ]);
+    const missing = ["CI_PIPELINE_ID", "CI_COMMIT_SHA", "CI_API_V4_URL", "CI_PROJECT_ID", "GITLAB_TOKEN"];
+    assert.deepEqual(namesOf(problemsOf({})), missing);
+    const inCi = [...missing, "JOB_EXECUTIONS_URL", "SLACK_API_TOKEN"].sort();
+    assert.deepEqual(namesOf(problemsOf({ CI: "true" })).sort(), inCi);
+    assert.deepEqual(namesOf(problemsOf({ CI: "true", SLACK_CHANNEL: "#ci" })).sort(), inCi);
   });
 
   test("says of a missing variable that it is not set, and of a wrong one not", () => {
@@ -246,6 +290,8 @@ describe("parseSettings()", () => {
   });
 
   const { CI_API_V4_URL: _url, CI_PROJECT_ID: _id, GITLAB_TOKEN: _token, ...PIPELINE } = REQUIRED;
+  const SLACK = { SLACK_API_TOKEN: "xoxb-1", SLACK_CHANNEL: "#ci" };
+  const WEBHOOK = { SLACK_WEBHOOK_URL: "https://hooks.slack.com/services/T/B/x" };
   const RULES: { rule: string; variables: Record<string, string>; problems: RegExp[] }[] = [
     {
       rule: "asks for the API's URL and a token where there is no file of jobs",
@@ -255,7 +301,7 @@ describe("parseSettings()", () => {
     {
       rule: "asks for the project's id",
       variables: { ...REQUIRED, CI_PROJECT_ID: "" },
-      problems: [/^CI_PROJECT_ID must be .*e\.g\. 4242, .*not set/],
+      problems: [/^CI_PROJECT_ID must be .*e\.g\. 4242 .*not set/],
     },
     {
       rule: "asks for none of them where there is a file of jobs",
@@ -284,43 +330,86 @@ describe("parseSettings()", () => {
     },
     {
       rule: "accepts a webhook alone",
-      variables: { ...REQUIRED, SLACK_WEBHOOK_URL: "https://hooks.slack.com/services/T/B/x" },
+      variables: { ...REQUIRED, ...WEBHOOK },
       problems: [],
     },
     {
       rule: "refuses a webhook besides a token",
-      variables: {
-        ...REQUIRED,
-        SLACK_API_TOKEN: "xoxb-1",
-        SLACK_CHANNEL: "#ci",
-        SLACK_WEBHOOK_URL: "https://hooks.slack.com/services/T/B/x",
-      },
-      problems: [/^SLACK_WEBHOOK_URL must be unset where SLACK_API_TOKEN is set/],
+      variables: { ...REQUIRED, ...SLACK, ...WEBHOOK },
+      problems: [/^SLACK_WEBHOOK_URL must be unset beside SLACK_API_TOKEN/],
+    },
+    {
+      rule: "accepts a command alone",
+      variables: { ...REQUIRED, ALERT_COMMAND: "cat" },
+      problems: [],
+    },
+    {
+      rule: "refuses a command besides a token",
+      variables: { ...REQUIRED, ...SLACK, ALERT_COMMAND: "cat" },
+      problems: [/^ALERT_COMMAND must be unset beside Slack's variables/],
+    },
+    {
+      rule: "refuses a command besides a webhook",
+      variables: { ...REQUIRED, ...WEBHOOK, ALERT_COMMAND: "cat" },
+      problems: [/^ALERT_COMMAND must be unset beside Slack's variables/],
+    },
+    {
+      rule: "refuses owners besides a webhook, which has no channels",
+      variables: { ...REQUIRED, ...WEBHOOK, JOB_OWNERS_FILE: "owners" },
+      problems: [/^JOB_OWNERS_FILE must be unset beside a webhook or a command/],
+    },
+    {
+      rule: "refuses owners besides a command",
+      variables: { ...REQUIRED, ALERT_COMMAND: "cat", JOB_OWNERS_FILE: "owners", OWNER_CHANNELS_FILE: "channels.json" },
+      problems: [/^JOB_OWNERS_FILE must be unset beside a webhook or a command/],
+    },
+    {
+      rule: "accepts owners with a token",
+      variables: { ...REQUIRED, ...SLACK, JOB_OWNERS_FILE: "owners", OWNER_CHANNELS_FILE: "channels.json" },
+      problems: [],
     },
     ...["true", "1", "yes"].map((CI) => ({
-      rule: `asks for JOB_EXECUTIONS_URL where CI is ${CI}`,
+      rule: `asks for JOB_EXECUTIONS_URL and for somebody who is told where CI is ${CI}`,
       variables: { ...REQUIRED, CI },
-      problems: [/^JOB_EXECUTIONS_URL must be set in CI, e\.g\. s3:.*not set/],
+      problems: [
+        /^JOB_EXECUTIONS_URL must be set in CI, e\.g\. s3:.*not set/,
+        /^SLACK_API_TOKEN must be set in CI, e\.g\. xoxb-\.\.\., or SLACK_WEBHOOK_URL, or ALERT_COMMAND .*not set/,
+      ],
     })),
     ...["", "false", "0"].map((CI) => ({
-      rule: `does without JOB_EXECUTIONS_URL where CI is "${CI}"`,
+      rule: `does without either where CI is "${CI}"`,
       variables: { ...REQUIRED, CI },
+      problems: [],
+    })),
+    ...[SLACK, WEBHOOK, { ALERT_COMMAND: "cat" }].map((sender) => ({
+      rule: `is content in CI with ${Object.keys(sender).join(" and ")}`,
+      variables: { ...REQUIRED, ...sender, CI: "true", JOB_EXECUTIONS_URL: "s3://ci/jobs.json" },
       problems: [],
     })),
     {
       rule: "refuses a cumulative threshold above the length",
       variables: { ...REQUIRED, CUMULATIVE_THRESHOLD: "11" },
-      problems: [/^CUMULATIVE_THRESHOLD must be at most CUMULATIVE_LENGTH, e\.g\./],
+      problems: [/^CUMULATIVE_THRESHOLD must be such that no threshold is over CUMULATIVE_LENGTH/],
     },
     {
       rule: "refuses a recovery threshold above the length",
       variables: { ...REQUIRED, RECOVERY_THRESHOLD: "11" },
-      problems: [/^RECOVERY_THRESHOLD must be at most CUMULATIVE_LENGTH, e\.g\./],
+      problems: [/^RECOVERY_THRESHOLD must be such that no threshold is over CUMULATIVE_LENGTH/],
     },
     {
-      rule: "refuses defaults above a smaller length",
+      rule: "refuses a length below the default thresholds, by its own name, as it is what was set",
       variables: { ...REQUIRED, CUMULATIVE_LENGTH: "2" },
-      problems: [/^CUMULATIVE_THRESHOLD must be at most/, /^RECOVERY_THRESHOLD must be at most/],
+      problems: [/^CUMULATIVE_LENGTH must be such that no threshold is over CUMULATIVE_LENGTH, e\.g\. [^(]*$/],
+    },
+    {
+      rule: "refuses a job's threshold above the length",
+      variables: { ...REQUIRED, JOB_THRESHOLDS: "lint=3 e2e:*=2/11" },
+      problems: [/^JOB_THRESHOLDS must be such that no threshold is over CUMULATIVE_LENGTH/],
+    },
+    {
+      rule: "accepts a job's threshold that equals the length, and more failures in a row than that",
+      variables: { ...REQUIRED, CUMULATIVE_LENGTH: "12", JOB_THRESHOLDS: "e2e:*=2/12 lint=20" },
+      problems: [],
     },
     {
       rule: "accepts thresholds that equal the length",
@@ -350,10 +439,14 @@ describe("parseReportSettings()", () => {
   });
 
   test("refuses what is wrong in its own", () => {
-    const parseWrong = () =>
-      parseReportSettings({ CUMULATIVE_LENGTH: "2", S3_SSE: "x", CI: "true", CI_PIPELINE_ID: "x" });
-    assert.throws(parseWrong, /S3_SSE .*CUMULATIVE_THRESHOLD .*RECOVERY_THRESHOLD .*JOB_EXECUTIONS_URL/);
-    assert.throws(parseWrong, ({ message }: Error) => !message.includes("CI_PIPELINE_ID"));
+    const wrong = { CUMULATIVE_LENGTH: "2", S3_SSE: "x", CI: "true", CI_PIPELINE_ID: "x" };
+    assert.throws(
+      () => parseReportSettings(wrong),
+      ({ lines }: { lines: string[] }) => {
+        assert.deepEqual(namesOf(lines).sort(), ["CUMULATIVE_LENGTH", "JOB_EXECUTIONS_URL", "S3_SSE"]);
+        return true;
+      },
+    );
   });
 });
 
@@ -371,8 +464,8 @@ describe("describeSettings()", () => {
   test("is what README's tables of variables say", () => {
     const readme = readFileSync(new URL("../README.md", import.meta.url), "utf8");
     const rows = readme.match(/^\| `[A-Z0-9_]+`.*\|$/gm) ?? [];
-    const described = describeSettings().map(({ name, usual, description }) => {
-      const state = usual && usual !== "required" ? `\`${usual}\`` : usual;
+    const described = describeSettings().map(({ name, standard, description }) => {
+      const state = standard && standard !== "required" ? `\`${standard}\`` : standard;
       return `| \`${name}\` | ${state} | ${description} |`;
     });
     assert.deepEqual(rows.toSorted(), described.toSorted());

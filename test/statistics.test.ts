@@ -2,33 +2,48 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
 import {
+  changeOf,
+  checkConsistentFailures,
   createInitialJobExecutions,
+  type Execution,
   type JobExecutions,
+  type Kind,
   type PipelineJob,
-  retrieveJobExecutions,
+  reviseStatistics,
   type TrackedJob,
   updateStatistics,
-  uploadJobExecutions,
 } from "../check-failures.ts";
 import {
+  AN_HOUR_AGO,
   documentOf,
   failed,
   history,
+  jobsOf,
+  listingOf,
+  makeWorld,
   memoryStore,
   NOW,
   openAlert,
   passed,
   pendingAlert,
+  runOf,
   settings,
   stripOf,
+  taskOf,
+  textOf as storedTextOf,
   type Variables,
 } from "./support/builders.ts";
 import { formatDocument } from "./support/scenarios.ts";
+import { parseDocument, serializeDocument } from "./support/stored.ts";
+
+const HOUR = 3_600_000;
+const DAY = 24 * HOUR;
+const later = (ms: number) => new Date(NOW.getTime() + ms);
 
 /** What one pipeline makes of the document. */
 function update(document: JobExecutions, ran: PipelineJob[], variables: Variables = {}, now = NOW) {
   const { pipeline, limits } = settings(variables);
-  return updateStatistics(document, ran, { pipeline, limits, now });
+  return updateStatistics(document, listingOf(ran), { pipeline, limits, now });
 }
 
 /** What a pipeline in which it failed or passed, or (undefined) did not run, makes of a job with the name `a`. */
@@ -38,19 +53,42 @@ function updateJob(before: TrackedJob, ran: PipelineJob | undefined, variables: 
     ...(["consecutive", "cumulative"] as const).filter((kind) => reached[kind].has("a")),
     ...(["recovered", "gone"] as const).filter((kind) => reached[kind].includes("a")),
   ];
-  return { job: document.jobs.get("a"), kinds, told: news.map((item) => item.kind), reached, news };
+  return { job: document.jobs.get("a"), kinds, told: news.map((item) => item.kind), reached, news, document };
 }
+
+/** What a pipeline did to each job: `F` failed, `P` passed, `-` did not run. */
+const OUTCOMES: Record<string, (name: string) => PipelineJob[]> = {
+  F: (name) => [failed(name)],
+  P: (name) => [passed(name)],
+  "-": () => [],
+};
+
+/** The pipelines of a job `a` that did so in them, an hour and a commit each; `n` counts from 1. */
+function playSequence(sequence: string, variables: Variables = {}, before = createInitialJobExecutions()) {
+  let document = before;
+  return [...sequence].map((outcome, i) => {
+    const n = before.pipeline_id + i + 1;
+    const commit = { CI_PIPELINE_ID: `${n}`, CI_COMMIT_SHA: `abcdef${`${n}`.padStart(4, "0")}` };
+    const told = { CI_COMMIT_TITLE: `Title ${n}`, CI_COMMIT_AUTHOR: `Author ${n} <author@example.com>` };
+    const ran = OUTCOMES[outcome]?.("a") ?? [];
+    const result = update(document, ran, { ...commit, ...told, ...variables }, later((i + 1) * HOUR));
+    document = result.document;
+    return result;
+  });
+}
+
+const LETTERS: Record<Kind, string> = { consecutive: "B", cumulative: "o", recovered: "r", gone: "g" };
+
+/** What was told of the job after each outcome: `B`roken, `o`ften, `r`ecovered, `g`one; a dot is silence. */
+const toldIn = (sequence: string, variables: Variables = {}, before = createInitialJobExecutions()) =>
+  playSequence(sequence, variables, before)
+    .map(({ news }) => news.map(({ kind }) => LETTERS[kind]).join("") || ".")
+    .join("");
 
 const isDropped = (job: TrackedJob, now: Date, variables: Variables = {}) =>
   !update(documentOf(["a", job]), [], variables, now).document.jobs.has("a");
 
-const { signal } = new AbortController();
-
-const textOf = async (document: JobExecutions) => {
-  const { store, stored } = memoryStore();
-  await uploadJobExecutions(document, undefined, { store, signal });
-  return formatDocument(stored.text ?? "null");
-};
+const textOf = async (document: JobExecutions) => formatDocument(await serializeDocument(document));
 
 describe("updateStatistics() thresholds", () => {
   test("consecutive is reached at the threshold, neither before nor after it", () => {

@@ -1,13 +1,14 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
+import { createHash } from "node:crypto";
 import { devNull } from "node:os";
 import process from "node:process";
 import { describe, test } from "node:test";
 import { promisify } from "node:util";
 import { history, listedFailed, listedPassed } from "./support/builders.ts";
 import { type CleanUp, makeCleanUp } from "./support/clean-up.ts";
-import { makeFolder, RUNTIME, run } from "./support/run.ts";
-import { type Asked, answerWith, type Fault } from "./support/servers/http.ts";
+import { makeFolder, run } from "./support/run.ts";
+import { type Asked, answerWith, type Fault, startServer } from "./support/servers/http.ts";
 import { startMoto } from "./support/servers/moto.ts";
 import { accessDenied, etagOf, preconditionFailed, s3Error, startS3 } from "./support/servers/s3.ts";
 import { documentAt, KEY } from "./support/stand-ins.ts";
@@ -26,6 +27,9 @@ const s3Variables = (endpoint: string): Variables => ({
   AWS_SHARED_CREDENTIALS_FILE: devNull,
   AWS_EC2_METADATA_DISABLED: "true",
 });
+
+/** The credentials are found elsewhere, or nowhere. */
+const NO_KEYS: Variables = { AWS_ACCESS_KEY_ID: undefined, AWS_SECRET_ACCESS_KEY: undefined };
 
 type Scene = {
   stored?: string | undefined;
@@ -60,7 +64,7 @@ const slowDown = s3Error(503, "SlowDown", "Please reduce your request rate.");
 describe("a document in S3", { concurrency: 2 }, () => {
   const cleanUp = makeCleanUp();
 
-  test("is created where its key is missing, on the condition that it still is, and encrypted", async () => {
+  test("is created where its key is missing, on the condition that it still is, without an encryption of its own", async () => {
     const { code, stderr, puts, stored } = await runOnce(cleanUp, {});
     assert.deepEqual([code, stderr], [0, ""]);
     assert.deepEqual(
@@ -70,8 +74,8 @@ describe("a document in S3", { concurrency: 2 }, () => {
         headers["x-amz-server-side-encryption"],
       ]),
       [
-        ["*", undefined, "AES256"],
-        [undefined, etagOf(`${puts[0]?.body}`), "AES256"], // that the hello was delivered
+        ["*", undefined, undefined],
+        [undefined, etagOf(`${puts[0]?.body}`), undefined], // that the hello was delivered
       ],
     );
     assert.equal(JSON.parse(stored ?? "").jobs["unit tests"].consecutive_failures, 1);
@@ -100,6 +104,7 @@ describe("a document in S3", { concurrency: 2 }, () => {
 
   for (const [S3_SSE, header] of [
     ["none", undefined],
+    ["AES256", "AES256"],
     ["aws:kms", "aws:kms"],
   ]) {
     test(`is stored with ${header ?? "no"} encryption with S3_SSE=${S3_SSE}`, async () => {
@@ -149,32 +154,33 @@ describe("a document in S3", { concurrency: 2 }, () => {
     assert.equal(JSON.parse(stored ?? "").pipeline_id, 1005);
   });
 
-  for (const kind of ["object lock", "old"] as const) {
-    test(`is stored with a checksum that a store takes which is ${kind === "old" ? "old" : "in want of one"}`, async () => {
-      const { code, stderr, puts } = await runOnce(cleanUp, { stored: DOCUMENT, server: { kind } });
-      assert.deepEqual([code, stderr], [0, ""]);
-      assert.match(`${puts[0]?.headers["content-md5"]}`, /^[\w+/]{22}==$/);
-    });
-  }
-
-  test("is stored with SHA-256 for a checksum on a machine whose FIPS mode forbids MD5", async (t) => {
-    const { bun, deno } = process.versions;
-    if (bun || deno || !RUNTIME.includes(process.execPath)) return t.skip("only Node takes NODE_OPTIONS");
-    const folder = makeFolder({
-      "fips.cjs": `const crypto = require("node:crypto");
-        const { createHash } = crypto;
-        crypto.createHash = (name, ...rest) => {
-          if (name === "md5") throw new Error("digital envelope routines::unsupported");
-          return createHash(name, ...rest);
-        };
-        require("node:module").syncBuiltinESMExports();`,
-    });
-    cleanUp(folder.remove);
-    const env = { NODE_OPTIONS: `--require ${folder.path}/fips.cjs` };
-    const { code, stderr, puts } = await runOnce(cleanUp, { stored: DOCUMENT, server: { kind: "object lock" }, env });
+  test("is stored with its SHA-256, and with no other checksum", async () => {
+    const { code, stderr, puts } = await runOnce(cleanUp, { stored: DOCUMENT, server: { kind: "object lock" } });
     assert.deepEqual([code, stderr], [0, ""]);
-    assert.match(`${puts[0]?.headers["x-amz-checksum-sha256"]}`, /^[\w+/]{43}=$/);
-    assert.equal(puts[0]?.headers["content-md5"], undefined);
+    const [{ headers, body }] = puts as [Asked];
+    const checksums = Object.entries(headers).filter(([name]) => /md5|checksum|trailer|content-encoding/.test(name));
+    assert.deepEqual(checksums, [["x-amz-checksum-sha256", createHash("sha256").update(body).digest("base64")]]);
+  });
+
+  test("is read and stored in a directory bucket, which takes no MD5", async () => {
+    const bucket = "ci--use1-az4--x-s3";
+    const env = { JOB_EXECUTIONS_URL: `s3://${bucket}/${KEY}` };
+    const { code, stderr, stored } = await runOnce(cleanUp, {
+      stored: DOCUMENT,
+      env,
+      server: { bucket, kind: "directory" },
+    });
+    assert.deepEqual([code, stderr], [0, ""]);
+    assert.equal(JSON.parse(stored ?? "").pipeline_id, 1005);
+  });
+
+  test("is stored where a proxy makes its versions weak, on the condition that it is the strong one", async () => {
+    const { code, stderr, puts } = await runOnce(cleanUp, { stored: DOCUMENT, server: { hasWeakEtags: true } });
+    assert.deepEqual([code, stderr], [0, ""]);
+    assert.deepEqual(
+      puts.map(({ headers }) => headers["if-match"]),
+      [etagOf(DOCUMENT)],
+    );
   });
 
   test("of several MB is stored where nobody answers to Expect: 100-continue", { timeout: 60_000 }, async () => {
@@ -271,8 +277,8 @@ describe("a document in S3", { concurrency: 2 }, () => {
     },
     {
       title: "without credentials",
-      env: { AWS_ACCESS_KEY_ID: undefined, AWS_SECRET_ACCESS_KEY: undefined },
-      says: /credentials.*set AWS_ACCESS_KEY_ID/,
+      env: NO_KEYS,
+      says: /^(?!.*STS).*credentials.*set AWS_ACCESS_KEY_ID/,
     },
     { title: "without a region", env: { AWS_REGION: undefined }, says: /Region.*set AWS_REGION/ },
     {
@@ -303,6 +309,112 @@ describe("a document in S3", { concurrency: 2 }, () => {
     assert.equal(code, 1);
     assert.match(stderr, /S3_CONDITIONAL_WRITES=off/);
   });
+});
+
+describe("a document in S3, for a role by the token of the CI,", { concurrency: 2 }, () => {
+  const cleanUp = makeCleanUp();
+
+  /** Runs a report as a role, with a stand-in for AWS's STS. */
+  async function reportAs(answer: Fault["answer"], env: Variables = {}) {
+    const s3 = await startS3();
+    const sts = await startServer((asked, response) => answer(response, asked));
+    const folder = makeFolder({ token: "a-token-of-the-ci" });
+    for (const end of [s3.close, sts.close, folder.remove]) cleanUp(end);
+    s3.objects.set(KEY, Buffer.from(DOCUMENT));
+    const result = await run(["report"], {
+      ...s3Variables(s3.url),
+      ...NO_KEYS,
+      AWS_ROLE_ARN: "arn:aws:iam::123456789012:role/ci",
+      AWS_WEB_IDENTITY_TOKEN_FILE: `${folder.path}/token`,
+      AWS_ENDPOINT_URL_STS: sts.url,
+      ...env,
+    });
+    return { ...result, s3, sts };
+  }
+  const stsError = (status: number, code: string, message: string) =>
+    answerWith(
+      status,
+      `<ErrorResponse><Error><Type>Sender</Type><Code>${code}</Code><Message>${message}</Message></Error></ErrorResponse>`,
+      { "content-type": "text/xml" },
+    );
+
+  test("is read with the credentials that STS gives for the token", async () => {
+    const { code, stderr, s3, sts } = await reportAs(answerWith(200, ASSUMED, { "content-type": "text/xml" }));
+    assert.deepEqual([code, stderr], [0, ""]);
+    assert.match(`${sts.requests[0]?.body}`, /WebIdentityToken=a-token-of-the-ci/);
+    assert.match(`${s3.requests[0]?.headers.authorization}`, /Credential=AKIAROLE\//);
+  });
+
+  const ROLE = /check AWS_ROLE_ARN, the trust policy .*\(aud\)/;
+  const STS_FAILURES: [title: string, answer: Fault["answer"], env: Variables, says: RegExp[]][] = [
+    [
+      "that it may not assume",
+      stsError(403, "AccessDenied", "Not authorized to perform sts:AssumeRoleWithWebIdentity"),
+      {},
+      [/AWS's STS answered 403 AccessDenied: Not authorized/, ROLE],
+    ],
+    [
+      "by a token for another audience",
+      stsError(400, "InvalidIdentityToken", "Incorrect token audience"),
+      {},
+      [/AWS's STS answered 400 InvalidIdentityToken\w*: Incorrect token audience/, ROLE],
+    ],
+    [
+      "by a token that has expired",
+      stsError(400, "ExpiredTokenException", "Token expired: current date/time must be before the expiration"),
+      {},
+      [/AWS's STS answered 400 ExpiredTokenException: Token expired/, ROLE],
+    ],
+    [
+      "by a file that is not there",
+      answerWith(500),
+      { AWS_WEB_IDENTITY_TOKEN_FILE: "/nowhere/token" },
+      [/AWS's STS: .*\/nowhere\/token/, /the file that AWS_WEB_IDENTITY_TOKEN_FILE names.*AWS_ROLE_ARN/],
+    ],
+    [
+      "while STS is down",
+      stsError(500, "InternalFailure", "The request processing has failed"),
+      {},
+      [/AWS's STS answered 500 InternalFailure/, /^(?!.*policy).*try again later/],
+    ],
+    [
+      "while nobody listens at the address of STS",
+      answerWith(500),
+      { AWS_ENDPOINT_URL_STS: "http://127.0.0.1:1" },
+      [/AWS's STS: .*ECONNREFUSED/, /^(?!.*AWS_ACCESS_KEY_ID).*network/],
+    ],
+  ];
+  for (const [title, answer, env, says] of STS_FAILURES) {
+    test(`${title}: names STS, not S3, and what to do, once`, { timeout: 60_000 }, async () => {
+      const { code, stdout, stderr, s3 } = await reportAs(answer, env);
+      assert.deepEqual([code, stdout], [1, ""]);
+      assert.match(stderr, /^Error: Cannot read job executions from s3:\/\/bucket\/.*\n$/);
+      for (const pattern of says) assert.match(stderr, pattern);
+      assert.doesNotMatch(stderr, /: S3|s3:GetObject|a-token-of-the-ci/);
+      assert.equal(stderr.split("AWS's STS").length, 2);
+      assert.deepEqual(s3.requests, []);
+    });
+  }
+});
+
+/** What STS answers whom it trusts. */
+const ASSUMED = `<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>AKIAROLE</AccessKeyId><SecretAccessKey>role-secret</SecretAccessKey><SessionToken>role-token</SessionToken><Expiration>${new Date(Date.now() + 3_600_000).toISOString()}</Expiration></Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>`;
+
+test("an endpoint in AWS's own config file is not addressed path-style: the error says which variable to set", async (t) => {
+  const folder = makeFolder({
+    config: "[default]\nregion = us-east-1\nendpoint_url = http://s3.invalid\n",
+    keys: "[default]\naws_access_key_id = a\naws_secret_access_key = b\n",
+  });
+  t.after(folder.remove);
+  const { code, stderr } = await run(["report"], {
+    JOB_EXECUTIONS_URL: `s3://ci-bucket/${KEY}`,
+    AWS_CONFIG_FILE: `${folder.path}/config`,
+    AWS_SHARED_CREDENTIALS_FILE: `${folder.path}/keys`,
+    AWS_MAX_ATTEMPTS: "1",
+  });
+  assert.equal(code, 1);
+  assert.match(stderr, /^Error: Cannot read job executions from s3:.* ci-bucket\.s3\.invalid; set AWS_ENDPOINT_URL_S3.*\n$/);
+  assert.doesNotMatch(stderr, /check .*network/);
 });
 
 function latin1(response: Parameters<Fault["answer"]>[0]) {
@@ -360,12 +472,12 @@ async function answersOf(url: string, asked: Ask[]): Promise<string[]> {
   return answers;
 }
 
-for (const [server, startServer] of [
+for (const [server, startStore] of [
   ["the stand-in", startS3],
   ["moto_server", startMoto],
 ] as const) {
   test(`${server} answers as S3 does`, async (t) => {
-    const s3 = await startServer({ bucket: "bucket" });
+    const s3 = await startStore({ bucket: "bucket" });
     if (!s3) return t.skip("moto_server is not installed");
     t.after(s3.close);
     for (const [title, asked, answered] of CONFORMANCE)

@@ -1,5 +1,6 @@
 /** Whatever a peer does, a run ends: when its time is up at the latest, with an error that names the peer. */
 import assert from "node:assert/strict";
+import process from "node:process";
 import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { checkConsistentFailures, openJobs, openSender, parseOwners, type Run, type Store } from "../check-failures.ts";
@@ -8,11 +9,13 @@ import {
   failed,
   history,
   jobsOf,
-  makeEdges,
+  makeWorld,
   memoryStore,
+  NOW,
   settings,
   taskOf,
   textOf,
+  type Variables,
 } from "./support/builders.ts";
 import { RUNTIME, start } from "./support/run.ts";
 import { type Fault, hang, startServer, trickle } from "./support/servers/http.ts";
@@ -56,9 +59,9 @@ const peers: { does: string; startPeerOf: (t: Scope) => Promise<string>; reason:
   { does: "has a name that does not resolve", startPeerOf: async () => "http://name.invalid", reason: /name\.invalid/ },
 ];
 
-/** The edges of a run with a job that breaks: a store that does nothing for those whose time is up, and a way to Slack. */
-async function makeAlert(slackUrl: string) {
-  const { slack, network } = settings({ SLACK_API_URL: `${slackUrl}/api`, SLACK_API_TOKEN: SLACK_TOKEN });
+/** The world of a run with a job that breaks: a store that does nothing for those whose time is up, and a sender. */
+function makeAlert(variables: Variables) {
+  const { sender: access, network } = settings(variables);
   const { store: memory, stored } = memoryStore(textOf(documentOf(["unit tests", history("✗✗")])));
   const store: Store = {
     source: memory.source,
@@ -71,12 +74,15 @@ async function makeAlert(slackUrl: string) {
       return memory.write(body, version, signal);
     },
   };
-  const sender = openSender(slack, network, async () => {});
+  const output = { environment: { PATH: process.env.PATH }, print: async () => {}, say: () => {} };
+  const sender = openSender(access, network, output);
   return {
-    ...makeEdges({ store, sender, jobs: jobsOf([failed("unit tests")]) }).edges,
+    ...makeWorld({ store, sender, jobs: jobsOf([failed("unit tests")]) }).world,
     pending: async () => (await parseDocument(stored.text)).pending_alerts,
   };
 }
+
+const ofSlack = (url: string) => ({ SLACK_API_URL: `${url}/api`, SLACK_API_TOKEN: SLACK_TOKEN });
 
 for (const { does, startPeerOf, reason } of peers) {
   describe(`a run ends when its time is up, where a peer ${does}`, () => {
@@ -86,10 +92,9 @@ for (const { does, startPeerOf, reason } of peers) {
       const url = await startPeerOf(t);
       const api = { CI_API_V4_URL: `${url}/api/v4`, CI_PROJECT_ID: "4242", GITLAB_TOKEN: "glpat-1" };
       const { jobs, network } = settings({ PIPELINE_JOBS_FILE: undefined, ...api });
-      const edges = withTimeUpAfter("read", makeEdges().edges);
-      const source = { pipelineId: 1005, network, signal: edges.signal, warn: () => {} };
+      const world = withTimeUpAfter("read", makeWorld().world);
 
-      const end = checkInTime(await taskOf(), { ...edges, jobs: openJobs(jobs, source) });
+      const end = checkInTime(await taskOf(), { ...world, jobs: openJobs(jobs, 1005, network, world.signal) });
 
       await assert.rejects(end, ({ message }: Error) => {
         assert.match(message, names("GitLab", url));
@@ -100,14 +105,17 @@ for (const { does, startPeerOf, reason } of peers) {
 
     test("that is Slack, and the message stays pending", async (t) => {
       const url = await startPeerOf(t);
-      const { pending, ...edges } = await makeAlert(url);
+      const { pending, ...world } = makeAlert(ofSlack(url));
 
-      const { outcome, errors } = await checkInTime(await taskOf(), withTimeUpAfter("send", edges));
+      const { outcome, errors } = await checkInTime(await taskOf(), withTimeUpAfter("send", world));
 
       assert.equal(outcome, "counted");
-      assert.match(errors.join(), names("Slack", url));
+      assert.match(errors.join("\n"), /^Slack could not be reached with 1 message for #ci: .*retry this job.*$/);
       assert.match(errors.join(), reason);
-      assert.equal((await pending()).length, 1);
+      assert.deepEqual(
+        (await pending()).map(({ due }) => due),
+        [NOW.toISOString()],
+      );
     });
 
     test("that is S3, and nothing keeps the process alive", async (t) => {
@@ -138,17 +146,17 @@ test("a run whose time is up still clears what Slack took", async (t) => {
   const slack = await startSlack();
   t.after(slack.close);
   slack.faults.push({ times: 1, matches: ({ body }) => body.includes("#owners"), answer: hang });
-  const { pending, sender, ...edges } = await makeAlert(slack.url);
+  const { pending, sender, ...world } = makeAlert(ofSlack(slack.url));
   const stop = new AbortController();
-  const sendAndStop: typeof sender.send = async (text, channel, signal) => {
-    await sender.send(text, channel, signal);
+  const sendAndStop: typeof sender.send = async (message, channel, signal) => {
+    await sender.send(message, channel, signal);
     stop.abort();
   };
   const owners = { rules: parseOwners("unit* #owners", "owners"), channels: new Map() };
   const task = { ...(await taskOf()), owners };
 
   const { messages, errors } = await checkInTime(task, {
-    ...edges,
+    ...world,
     sender: { ...sender, send: sendAndStop },
     signal: stop.signal,
   });
@@ -164,7 +172,20 @@ test("a run whose time is up still clears what Slack took", async (t) => {
     (await pending()).map(({ channel }) => channel),
     ["#owners"],
   );
-  assert.match(errors.join(), /^1 of 2 messages not delivered/);
+  assert.match(errors.join("\n"), /^Slack could not be reached with 1 message for #owners: .*$/);
+});
+
+test("a run ends when its time is up, where ALERT_COMMAND hangs, and the message stays pending", {
+  skip: process.platform === "win32" && "this command is for a POSIX shell",
+}, async () => {
+  const command = { SLACK_API_TOKEN: undefined, SLACK_CHANNEL: undefined, ALERT_COMMAND: "cat > /dev/null; sleep 300" };
+  const { pending, ...world } = makeAlert(command);
+
+  const { outcome, errors } = await checkInTime(await taskOf(command), withTimeUpAfter("send", world));
+
+  assert.equal(outcome, "counted");
+  assert.match(errors.join("\n"), /^ALERT_COMMAND refused 1 message: the time of this run is up; .*$/);
+  assert.equal((await pending()).length, 1);
 });
 
 describe("a process ends as soon as its outcome is known", () => {

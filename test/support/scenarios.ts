@@ -20,6 +20,8 @@ type Pipeline = {
   title?: string;
   description?: string;
   author?: string;
+  /** The branch's commit before the push, where that is not the commit of the pipeline before. */
+  pushed_on?: string;
   jobs: unknown;
   bridges?: GitLabPipeline["bridges"];
   pipelines?: Record<string, GitLabPipeline>;
@@ -50,6 +52,7 @@ export async function playScenario(scenario: string) {
         CI_COMMIT_TITLE: pipeline.title,
         CI_COMMIT_DESCRIPTION: pipeline.description,
         CI_COMMIT_AUTHOR: pipeline.author,
+        CI_COMMIT_BEFORE_SHA: pipeline.pushed_on,
         ...variables,
         CI_PIPELINE_ID: String(id),
         CI_COMMIT_SHA: sha,

@@ -11,7 +11,8 @@ export type GitLabJob = {
   web_url?: string;
 };
 export type GitLabBridge = GitLabJob & {
-  downstream_pipeline?: { id: number; project_id: number; status: string; web_url?: string } | null;
+  /** `project_id` came late, and a pipeline that was just made may have no status. */
+  downstream_pipeline?: { id: number; project_id?: number | null; status?: string | null; web_url?: string } | null;
 };
 export type GitLabPipeline = { jobs: GitLabJob[]; bridges?: GitLabBridge[] };
 

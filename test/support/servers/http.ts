@@ -29,6 +29,8 @@ export type ServerOptions = {
   ignoresExpect?: boolean;
 };
 
+const BACKLOG = 128; // connections that wait: of more, a client's system tries again a second later
+
 export async function startServer(
   answer: (asked: Asked, response: ServerResponse) => void,
   { latencyMs = 0, host = "127.0.0.1", tls, ignoresExpect = false }: ServerOptions = {},
@@ -56,7 +58,7 @@ export async function startServer(
   };
   const server = tls ? createTlsServer(tls, listener) : createServer(listener);
   if (ignoresExpect) server.on("checkContinue", () => {});
-  await new Promise<void>((resolve) => server.listen(0, host, resolve));
+  await new Promise<void>((resolve) => server.listen({ port: 0, host, backlog: BACKLOG }, resolve));
   return {
     url: `${tls ? "https" : "http"}://${host}:${(server.address() as AddressInfo).port}`,
     requests,

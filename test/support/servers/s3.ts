@@ -34,45 +34,60 @@ const noChecksum = s3Error(
   "InvalidRequest",
   "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters",
 );
-const unknownHeader = s3Error(400, "InvalidArgument", "Unsupported header x-amz-checksum");
-const badDigest = s3Error(400, "BadDigest", "The Content-MD5 you specified did not match what we received.");
+const noMd5 = s3Error(501, "NotImplemented", "A header you provided implies functionality that is not implemented");
+const badDigest = s3Error(400, "BadDigest", "The SHA256 you specified did not match the calculated checksum.");
+
+/** What opens a directory bucket, and what it then asks for. */
+export const SESSION = "stand-in-session-token";
+const createSession = (response: ServerResponse) => {
+  const expiration = new Date(Date.now() + 300_000).toISOString();
+  const credentials = `<SessionToken>${SESSION}</SessionToken><SecretAccessKey>secret</SecretAccessKey><AccessKeyId>session</AccessKeyId><Expiration>${expiration}</Expiration>`;
+  const body = `<CreateSessionResult><Credentials>${credentials}</Credentials></CreateSessionResult>`;
+  answerWith(200, body, { "content-type": "application/xml" })(response);
+};
 
 type Options = ServerOptions & {
   bucket?: string;
-  /** With object lock, an upload needs a checksum; an old store knows none but MD5. */
-  kind?: "usual" | "object lock" | "old";
+  /** With object lock, an upload needs a checksum; a directory bucket needs a session, and takes no MD5. */
+  kind?: "usual" | "object lock" | "directory";
+  /** As a proxy that changes answers, compresses them for example, makes the versions in them. */
+  hasWeakEtags?: boolean;
 };
 
-/** What is wrong with the checksums of an upload. */
+/** What is wrong with the headers of a request. */
 function refusalOf({ headers, body }: Asked, kind: Options["kind"]) {
-  const newer = Object.keys(headers).filter((name) => /^x-amz-(sdk-)?checksum/.test(name));
+  const sha256 = headers["x-amz-checksum-sha256"];
   const md5 = headers["content-md5"];
-  if (kind === "object lock" && !md5 && newer.length === 0) return noChecksum;
-  if (kind === "old" && (newer.length > 0 || headers["content-encoding"] === "aws-chunked")) return unknownHeader;
-  if (md5 && md5 !== createHash("md5").update(body).digest("base64")) return badDigest;
+  if (kind === "directory" && headers["x-amz-s3session-token"] !== SESSION) return accessDenied;
+  if (kind === "directory" && md5) return noMd5;
+  if (kind === "object lock" && body.length > 0 && !md5 && !sha256) return noChecksum;
+  if (sha256 && sha256 !== createHash("sha256").update(body).digest("base64")) return badDigest;
   return undefined;
 }
 
-export async function startS3({ bucket = "bucket", kind = "usual", ...options }: Options = {}) {
+export async function startS3(options: Options = {}) {
+  const { bucket = "bucket", kind = "usual", hasWeakEtags = false } = options;
   const objects = new Map<string, Buffer>();
+  const etagTold = (body: Buffer) => (hasWeakEtags ? `W/${etagOf(body)}` : etagOf(body));
   const server = await startServer((asked: Asked, response: ServerResponse) => {
-    const { method, path, headers, body } = asked;
-    const [, name, key = ""] = /^\/([^/]+)\/?(.*)$/s.exec(path) ?? [];
+    const { method, path, query, headers, body } = asked;
+    const [, name, key = ""] = /^\/([^/]+)\/*(.*)$/s.exec(path) ?? [];
     const stored = objects.get(key);
     if (name !== bucket) return noSuchBucket(response);
+    if (kind === "directory" && query.has("session")) return createSession(response);
+    const refuse = refusalOf(asked, kind);
+    if (refuse) return refuse(response);
     if (method === "GET") {
       if (!stored) return noSuchKey(response);
-      response.writeHead(200, { etag: etagOf(stored), "content-type": "application/json" }).end(stored);
+      response.writeHead(200, { etag: etagTold(stored), "content-type": "application/json" }).end(stored);
       return;
     }
     const { "if-match": ifMatch, "if-none-match": ifNoneMatch } = headers;
     if (ifMatch !== undefined && !stored) return noSuchKey(response);
     if (ifMatch !== undefined && stored && ifMatch !== etagOf(stored)) return preconditionFailed(response);
     if (ifNoneMatch === "*" && stored) return preconditionFailed(response);
-    const refuse = refusalOf(asked, kind);
-    if (refuse) return refuse(response);
     objects.set(key, body);
-    response.writeHead(200, { etag: etagOf(body) }).end();
+    response.writeHead(200, { etag: etagTold(body) }).end();
   }, options);
   return { ...server, objects };
 }
