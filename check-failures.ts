@@ -9,31 +9,36 @@
  * failed three times in a row, or five times in its last ten executions, is reported once, and once
  * more when it has recovered. `--help` lists the variables that set this up. MIT licensed: copy it.
  *
- * The first half only computes. The second, from "What touches the world" on, is all that must be
+ * The first half names no token. The second, from "What touches the world" on, is all that must be
  * read before this gets a token. Callers come before callees.
  *
  * Audit map. What leaves this process, to whom, by which function, with which secret:
  *
  *   the document           S3          s3Store         AWS credentials: the SDK finds them by itself
- *   questions for jobs     GitLab      gitLabJobs      GITLAB_TOKEN or CI_JOB_TOKEN
+ *   questions for jobs     GitLab      listPages       GITLAB_TOKEN or CI_JOB_TOKEN
  *   messages               Slack       slackSender     SLACK_API_TOKEN
  *                          a webhook   webhookSender   SLACK_WEBHOOK_URL, which is the secret
- *                          a command   commandSender   none: it gets no secret, and nothing of AWS
- *   table, JSON, errors    stdout/-err printerFor      none: it masks the value of each secret
+ *                          a command   commandSender   none of these, and nothing named AWS_; any
+ *                                                      other variable of the job, secrets included
+ *   messages, table, JSON, stdout and  printerFor      none: it masks the value of each of these
+ *   errors, commands' output  stderr
  *
- * - Variables decide where tokens go: who can set CI_API_V4_URL, SLACK_API_URL or
- *   AWS_ENDPOINT_URL_S3 gets the token that is for it, over plain http where the address says so.
+ * - Variables decide where tokens go. Who can set CI_API_V4_URL or SLACK_API_URL gets the token that
+ *   is for it, over plain http where the address says so; AWS's own variables and files (an
+ *   AWS_ENDPOINT_URL, a profile) decide where its credentials come from and where they are used.
  * - GitLab, Slack and webhooks are asked by `request`, whose `exchange` opens the connection, sends
- *   the headers that it is given, and follows no redirect. With HTTPS_PROXY or HTTP_PROXY, all goes
- *   through that proxy (`agentsFor`), which is given the password in its own address.
+ *   the headers that it is given, and follows no redirect. With HTTPS_PROXY or HTTP_PROXY, and where
+ *   the runtime can, that is by the proxy (`agentsFor`), which gets the password in its own address.
  * - `fileStore` writes the document where JOB_EXECUTIONS_URL is a path. `readTextFile` reads that,
  *   PIPELINE_JOBS_FILE, JOB_OWNERS_FILE and OWNER_CHANNELS_FILE. `isMain` looks at the path that was
  *   started. The AWS SDK reads AWS's own files, and may ask AWS for credentials.
- * - `runCommand` starts ALERT_COMMAND. Nothing else is started.
- * - The command line sees the whole environment. Any other function gets the variables in its type,
- *   from `parseSettings`. DEBUG prints stack traces.
+ * - `runCommand` starts ALERT_COMMAND; the AWS SDK, a `credential_process` that AWS's files name.
+ * - The command line sees the whole environment, and hands it out: by `parseSettings`, to each
+ *   function the variables in its type; by `withoutSecrets`, the rest to ALERT_COMMAND. DEBUG prints
+ *   stack traces.
  * - Whoever can write the document can make the bot speak, but only in the words of `writeMessage`,
- *   to which all in it is data, and in channels that the owners' files name.
+ *   to which all in it is data; with links to http(s) addresses; in the broadcast channel and in
+ *   those that the owners' files name.
  */
 import { spawn } from "node:child_process";
 import { createHash, randomUUID } from "node:crypto";
@@ -70,7 +75,7 @@ const Note = orNothing(v.string());
 
 /** How a job did in one pipeline. A pass has no `id`; one without a `commit` did not really run. */
 const Execution = v.looseObject({
-  id: v.nullable(v.pipe(v.number(), v.safeInteger())),
+  id: v.nullable(Count),
   failing: v.boolean(),
   commit: v.optional(v.nullable(v.string())),
 });
@@ -166,8 +171,11 @@ const Told = v.object({
 });
 export type Told = v.InferOutput<typeof Told>;
 
-/** What is not delivered yet. A run may send it once it is `due`, and then gives it a new `id`. */
-const PendingAlert = v.object({ id: v.string(), due: Timestamp, ...Told.entries });
+/**
+ * What is not delivered yet. A run may send it once it is `due`, and then gives it a new `id`. It is
+ * `held` where Slack asked to wait; else another run is just sending it.
+ */
+const PendingAlert = v.object({ id: v.string(), due: Timestamp, held: v.optional(v.boolean()), ...Told.entries });
 export type PendingAlert = v.InferOutput<typeof PendingAlert>;
 
 /** Of jobs that are not tracked: the commit with which each passed last, and when. */
@@ -244,13 +252,14 @@ export async function checkConsistentFailures(task: Task, world: World): Promise
   const run = await changeDocument({ ...world, store }, async (stored) => {
     const before = stored ?? createInitialJobExecutions();
     const order = orderOf(task, before);
-    const isNext = order === "counted";
+    const isNext = order === "next";
     const update = isNext ? updateStatistics(before, await listing, task) : await revise(order, before, listing, task);
     const { routes, warnings } = routeNews(update.news, task.owners, broadcast);
     const told = routes.map((route): Told => ({ ...route, pipeline: describePipeline(task) }));
     if (!stored) told.unshift(sayHello(task, store.source));
-    const recorded = recordMessages(update.document, told, task, broadcast);
-    return { ...update, ...recorded, before, warnings: [...update.warnings, ...warnings, ...recorded.warnings] };
+    const { document, messages, ...recorded } = recordMessages(update.document, told, task, broadcast);
+    const allWarnings = [...update.warnings, ...warnings, ...recorded.warnings];
+    return { ...update, before, document, messages, warnings: allWarnings };
   });
 
   const open = [...run.document.jobs.values()].filter((job) => job.alert).length;
@@ -261,11 +270,13 @@ export async function checkConsistentFailures(task: Task, world: World): Promise
   return { ...run, messages: deliveries, errors };
 }
 
+type Order = "next" | "same" | "older";
+
 /**
  * Whether a pipeline comes after the stored one. Throws where the document is another project's,
  * and where the ids must have begun anew, as then every pipeline would seem to come too late.
  */
-function orderOf({ pipeline, now }: Task, { pipeline_id, counted_at, project }: JobExecutions) {
+function orderOf({ pipeline, now }: Task, { pipeline_id, counted_at, project }: JobExecutions): Order {
   const { CI_PIPELINE_ID: id, CI_PROJECT_PATH: name } = pipeline;
   if (name && project?.name && name !== project.name) {
     throw failure(
@@ -273,25 +284,26 @@ function orderOf({ pipeline, now }: Task, { pipeline_id, counted_at, project }: 
       'give each project a JOB_EXECUTIONS_URL of its own; if it was renamed, take the key "project" out of the document',
     );
   }
-  if (id > pipeline_id) return "counted";
-  if (id === pipeline_id) return "already-counted";
+  if (id > pipeline_id) return "next";
+  if (id === pipeline_id) return "same";
   if (counted_at && now.getTime() - Date.parse(counted_at) > BEGAN_ANEW_MS) {
     throw failure(
       `Cannot count pipeline ${id}: it is older than ${pipeline_id}, which was the last one, on ${counted_at.slice(0, 10)}`,
       "if the ids began anew (a moved project, a renamed workflow), set JOB_EXECUTIONS_URL to a new document",
     );
   }
-  return "out-of-order";
+  return "older";
 }
 
 /** A pipeline that is not counted: where it had been counted before, a re-run may have passed. */
-async function revise(order: Outcome, before: JobExecutions, listing: Promise<Listing>, task: Task): Promise<Update> {
-  const unchanged = { outcome: order, document: before, listing: undefined, reached: noneReached(), news: [] };
-  if (order === "out-of-order") return { ...unchanged, warnings: [] };
+async function revise(order: Order, before: JobExecutions, listing: Promise<Listing>, task: Task): Promise<Update> {
+  const unchanged = { document: before, listing: undefined, reached: noneReached(), news: [] };
+  if (order === "older") return { ...unchanged, outcome: "out-of-order", warnings: [] };
   try {
     return reviseStatistics(before, await listing, task);
   } catch (error) {
-    return { ...unchanged, warnings: [`Whether a re-run passed is not known: ${(error as Error).message}`] };
+    const warning = `Whether a re-run passed is not known: ${(error as Error).message}`;
+    return { ...unchanged, outcome: "already-counted", warnings: [warning] };
   }
 }
 
@@ -425,20 +437,23 @@ export function updateStatistics(before: JobExecutions, listing: Listing, counti
       continue;
     }
     const counted = addExecution(name, tracked ?? NEW_JOB, execution, before, counting);
-    const change = isExpired(counted.last_run)
-      ? "gone"
-      : execution && changeOf(counted, thresholdsOf(name, limits), limits);
     if (execution?.failing) noteReached(reached, name, counted, limits);
-    if (change === "recovered" || (change === "gone" && counted.alert)) reached[change].push(name);
-    // A job that only failed often recovers in silence.
-    const isNews = change === "recovered" ? counted.alert?.kind === "consecutive" : change !== "gone" || counted.alert;
-    if (change && isNews) news.push(newsOf(change, name, counted, latest.get(name), now));
+    if (isExpired(counted.last_run)) {
+      if (!counted.alert) continue;
+      reached.gone.push(name);
+      news.push(newsOf("gone", name, counted, undefined, now));
+      continue;
+    }
+    const change = execution && changeOf(counted, thresholdsOf(name, limits), limits);
+    if (change === "recovered") reached.recovered.push(name);
+    const isSilent = change === "recovered" && counted.alert?.kind === "cumulative"; // it only failed often
+    if (change && !isSilent) news.push(newsOf(change, name, counted, latest.get(name), now));
 
     const job = changeAlert(counted, change, counting);
-    const hasFailed = job.jobs_info.length < limits.CUMULATIVE_LENGTH || failuresIn(job.jobs_info).length > 0;
+    const isClean = job.jobs_info.length >= limits.CUMULATIVE_LENGTH && failuresIn(job.jobs_info).length === 0;
     const lastCommit = job.jobs_info.findLast((execution) => execution.commit)?.commit;
-    if (change !== "gone" && (job.alert || hasFailed)) jobs.set(name, job);
-    else if (change !== "gone" && lastCommit) passed.set(name, { commit: lastCommit, at: counted.last_run });
+    if (job.alert || !isClean) jobs.set(name, job);
+    else if (lastCommit) passed.set(name, { commit: lastCommit, at: counted.last_run });
   }
   const { CI_PIPELINE_ID: pipeline_id, CI_COMMIT_SHA: commit } = pipeline;
   const known = { ...before.project, ...projectOf(pipeline) };
@@ -577,35 +592,28 @@ export function changeOf(
 }
 
 /** The job with its alert as a change leaves it. */
-function changeAlert(job: TrackedJob, change: Kind | undefined, { pipeline, now }: Counting): TrackedJob {
-  if (change === undefined || change === "gone") return job;
+function changeAlert(job: TrackedJob, change: ReturnType<typeof changeOf>, { pipeline, now }: Counting): TrackedJob {
+  if (change === undefined) return job;
   if (change === "recovered") return { ...job, alert: undefined, executions_since_alert: 0 };
   const opened = job.alert ?? { pipeline_id: pipeline.CI_PIPELINE_ID, at: now.toISOString() };
   return { ...job, alert: { ...opened, kind: change } };
 }
 
 function newsOf(kind: Kind, job: string, counted: TrackedJob, latest: PipelineJob | undefined, now: Date): News {
-  const { alert, last_run, turned } = counted;
+  const { alert, last_run, turned, consecutive_failures, jobs_info } = counted;
   const { id, url, stage, reason } = latest ?? {};
-  const executions = {
-    consecutive: lastThat(counted.jobs_info, true),
-    cumulative: sinceAlert(counted),
-    recovered: lastThat(counted.jobs_info, false),
-    gone: counted.jobs_info,
+  const passes = lastThat(jobs_info, false);
+  const window = sinceAlert(counted);
+  const said = {
+    consecutive: { times: consecutive_failures, executions: lastThat(jobs_info, true), turned },
+    cumulative: { times: failuresIn(window).length, executions: window, turned: undefined },
+    recovered: { times: passes.length, executions: passes, turned },
+    gone: { times: 0, executions: [], turned: undefined },
   }[kind];
-  const ids = idsOf(failuresIn(executions));
-  const times = { consecutive: counted.consecutive_failures, cumulative: failuresIn(executions).length };
-  return {
-    kind,
-    job,
-    job_id: id ?? ids.at(-1),
-    ...{ url, stage, reason },
-    times: kind === "consecutive" || kind === "cumulative" ? times[kind] : executions.length,
-    executions: executions.length,
-    ids: kind === "gone" ? [] : ids,
-    turned: kind === "consecutive" || kind === "recovered" ? turned : undefined,
-    since: (kind === "gone" ? last_run : alert?.at) ?? now.toISOString(),
-  };
+  const ids = idsOf(failuresIn(said.executions));
+  const since = (kind === "gone" ? last_run : alert?.at) ?? now.toISOString();
+  const job_id = id ?? idsOf(failuresIn(jobs_info)).at(-1);
+  return { kind, job, job_id, url, stage, reason, ...said, executions: said.executions.length, ids, since };
 }
 
 /** The executions since the last alert of a job was closed, as far as they are in its window. */
@@ -814,7 +822,7 @@ export function formatDuration(ms: number): string {
 
 /** When a job alerts, in words: of the message on the first day, and of the table. */
 function describeThresholds(inARow: number, often: number, window: number) {
-  return `${formatCount(inARow, "time")} in a row, or ${often} times in its last ${window} executions`;
+  return `${formatCount(inARow, "time")} in a row, or ${formatCount(often, "time")} in its last ${window} executions`;
 }
 
 /** A key that sorts names as people do: 2 before 10. */
@@ -843,7 +851,7 @@ function splitWords(text: string): string[] {
 }
 
 function endsInBackslash(text: string) {
-  return /(^|[^\\])(\\\\)*\\\s*$/.test(text);
+  return /(^|[^\\])(\\\\)*\\$/.test(text);
 }
 
 /** A pattern of a whole name: `*` is any text, `?` any character; what follows `\` is itself. */
@@ -852,7 +860,7 @@ function toRegExp(pattern: string): RegExp {
     if (token.startsWith("*")) return "\0";
     return token === "?" ? "." : escaped.replace(/[\\^$.*+?()[\]{}|/]/, "\\$&");
   });
-  // A * before another one ends at the first match of what is between them: else many are slow.
+  // In `*a*b`, the first * ends at the first `a`, which is as good as any: else many stars are slow.
   const stars = source.replace(/\0([^\0]*)(?=\0)/g, "((?!$1).)*$1").replace("\0", ".*");
   return new RegExp(`^${stars}$`, "su");
 }
@@ -1048,25 +1056,25 @@ export function writeMessage(content: Content, format: Format): string {
   if (hello) return writeHello(hello, pipeline, format);
   const groups = groupNews(news);
   const title = commonTitle(groups);
-  const head = [...mentions.map(format.mention), writeFirstLine(content, format)].filter(Boolean).join(" ");
+  const firstLine = [...mentions.map(format.mention), writeFirstLine(content, title, format)].filter(Boolean).join(" ");
   const paragraphs = groups.map((group) => writeParagraph(group, { format, links, at: pipeline.at, title }));
   const andMore = (count: number) => (count > 0 ? [`and ${linkTo(links.pipeline, `${count} more`, format)}`] : []);
 
-  const write = (heads: number, shown: number[]) => {
-    const left = paragraphs.slice(heads).reduce((sum, { jobs }) => sum + jobs, 0);
-    const texts = paragraphs.slice(0, heads).map(({ head, list }, i) => {
-      const count = shown[i] ?? 0;
-      return head + [...list.slice(0, count), ...andMore(list.length - count)].join(", ");
+  const write = (count: number, shown: number[]) => {
+    const left = paragraphs.slice(count).reduce((sum, { jobs }) => sum + jobs, 0);
+    const texts = paragraphs.slice(0, count).map(({ head, list }, i) => {
+      const items = list.slice(0, shown[i] ?? 0);
+      return head + [...items, ...andMore(list.length - items.length)].join(", ");
     });
-    return [head, ...texts, ...andMore(left)].join("\n\n");
+    return [firstLine, ...texts, ...andMore(left)].join("\n\n");
   };
   const isShort = (text: string) => text.length <= MAX_MESSAGE;
-  const heads = mostThatFit(paragraphs.length, (count) => isShort(write(count, [])));
+  const most = mostThatFit(paragraphs.length, (count) => isShort(write(count, [])));
   const shown = paragraphs.map(() => 0);
-  for (const [i, { list }] of paragraphs.slice(0, heads).entries()) {
-    shown[i] = mostThatFit(list.length, (count) => isShort(write(heads, shown.with(i, count))));
+  for (const [i, { list }] of paragraphs.slice(0, most).entries()) {
+    shown[i] = mostThatFit(list.length, (count) => isShort(write(most, shown.with(i, count))));
   }
-  return write(heads, shown);
+  return write(most, shown);
 }
 
 /** How many of so many fit: all, or one after the other while they do. */
@@ -1079,8 +1087,7 @@ function mostThatFit(all: number, fits: (count: number) => boolean) {
 
 /** The first line of a message as a title, in plain text and without addresses. */
 export function writeSubject(content: Content): string {
-  const format = { ...PLAIN, link: toOneLine };
-  const line = content.hello ? writeMessage(content, format).split("\n", 1).join() : writeFirstLine(content, format);
+  const [line = ""] = writeMessage(content, { ...PLAIN, link: toOneLine }).split("\n", 1);
   return cut(line, MAX_SUBJECT);
 }
 
@@ -1098,7 +1105,7 @@ function commonTitle(groups: Group[]): string | undefined {
   return isOnly && evidenceOf(first[0].turned) === "one commit" ? first[0].turned?.title : undefined;
 }
 
-function writeFirstLine({ news, pipeline }: Content, format: Format): string {
+function writeFirstLine({ news, pipeline }: Content, title: string | undefined, format: Format): string {
   const counts = Object.entries(KINDS).flatMap(([kind, { sign, word }]) => {
     const [first, ...others] = news.filter((item) => item.kind === kind);
     if (!first) return [];
@@ -1106,7 +1113,6 @@ function writeFirstLine({ news, pipeline }: Content, format: Format): string {
     const subject = others.length > 0 || name.length > MAX_HEADLINE_NAME ? formatCount(others.length + 1, "job") : name;
     return `${sign} ${subject} ${word}`;
   });
-  const title = commonTitle(groupNews(news));
   const cause = title ? ` since "${format.text(cut(title, MAX_TITLE))}"` : "";
   return `${counts.join(", ")} in ${placeOf(pipeline, format)}${cause}, ${linkPipeline(pipeline, format)}`;
 }
@@ -1306,11 +1312,8 @@ function alignRows(rows: Row[], window: number): string[] {
   ]);
   const lines = [["executions", "in a row", `in ${window}`, "alert", "job"], ...cells];
   const widths = [0, 1, 2, 3].map((column) => lines.reduce((max, line) => Math.max(max, line[column]?.length ?? 0), 0));
-  return lines.map(([strip = "", inARow = "", inWindow = "", alert = "", name = ""]) => {
-    const [first = 0, second = 0, third = 0, fourth = 0] = widths;
-    const numbers = [strip.padStart(first), inARow.padStart(second), inWindow.padStart(third)];
-    return [...numbers, alert.padEnd(fourth), name].join("  ");
-  });
+  const pad = (cell: string, i: number) => (i < 3 ? cell.padStart(widths[i] ?? 0) : cell.padEnd(widths[i] ?? 0));
+  return lines.map((line) => line.map(pad).join("  "));
 }
 
 /** What a run says first: what became of the pipeline; of a dry run, also what it would send. */
@@ -1402,28 +1405,34 @@ export type Message = PendingAlert & { mentions: string[]; open: number };
 export type Delivery = Message & { delivered: boolean; isDropped?: boolean; failure?: Failure };
 
 /** Records in the document what this run tells, and takes over what is due of earlier runs. */
-function recordMessages(document: JobExecutions, own: Told[], { owners, now }: Task, broadcast: string | null) {
-  const inMs = ({ due }: PendingAlert) => Date.parse(due) - now.getTime();
+function recordMessages(document: JobExecutions, told: Told[], { owners, now }: Task, broadcast: string | null) {
+  const channelOf = ({ channel }: Told) => bareName(channel ?? broadcast);
+  const waitMs = ({ due }: PendingAlert) => Date.parse(due) - now.getTime();
   // A message that waits for longer than a day was recorded by a clock that ran ahead.
-  const due = document.pending_alerts.filter((alert) => inMs(alert) <= 0 || inMs(alert) > DAY_MS);
+  const due = document.pending_alerts.filter((alert) => waitMs(alert) <= 0 || waitMs(alert) > DAY_MS);
   // Without channels, all was said in one place. A channel that no owner has may be anybody's.
   const isSendable = ({ channel }: Told) => channel === null || (broadcast !== null && isKnownChannel(channel, owners));
-  const waiting = groupBy(due.filter(isSendable), ({ channel }) => channel).flatMap((all) => all.slice(0, MAX_WAITING));
-  const dropped = new Set(due.filter((alert) => !isSendable(alert)));
-  const taken = new Set([...waiting, ...dropped]);
-  const left = document.pending_alerts.filter((alert) => !taken.has(alert));
-  const warnings = [...new Set([...dropped].map(({ channel }) => channel))].flatMap((channel) =>
-    broadcast === null ? [] : `What waited for ${channel} is dropped: no owner has that channel any more`,
-  );
+  const dropped = due.filter((alert) => !isSendable(alert));
+  const sendable = groupBy(due.filter(isSendable), channelOf).flatMap((all) => all.slice(0, MAX_WAITING));
+
   const dueNext = new Date(now.getTime() + DUE_MS).toISOString();
-  const sent = [...waiting, ...own].map((told): PendingAlert => {
-    // Where Slack asked to wait for longer, what it refused comes first: this waits behind it.
-    const limited = left.findLast((alert) => alert.channel === told.channel && inMs(alert) > DUE_MS);
-    return { ...told, id: randomUUID(), due: limited?.due ?? dueNext };
+  const record = (alert: Told): PendingAlert => ({ ...alert, id: randomUUID(), due: dueNext, held: undefined });
+  const renewed = new Map(sendable.map((alert) => [alert, record(alert)]));
+  const kept = document.pending_alerts.filter((alert) => !dropped.includes(alert));
+  const earlier = kept.map((alert) => renewed.get(alert) ?? alert); // in its place: the order stays
+  const own = told.map(record).map((alert) => {
+    const held = earlier.findLast((other) => other.held && channelOf(other) === channelOf(alert));
+    return held ? { ...alert, due: held.due, held: true } : alert; // it must not come before that one
   });
-  const messages = sent.filter((message) => message.due === dueNext);
-  const isSame = taken.size === 0 && own.length === 0;
-  return { document: isSame ? document : { ...document, pending_alerts: [...left, ...sent] }, messages, warnings };
+  const messages = [...renewed.values(), ...own.filter(({ held }) => !held)];
+  const channels = [...new Set(dropped.map(({ channel }) => channel))];
+  const lost = channels.map((channel) => `What waited for ${channel} is dropped: no owner has that channel any more`);
+  const isSame = due.length === 0 && told.length === 0;
+  return {
+    document: isSame ? document : { ...document, pending_alerts: [...earlier, ...own] },
+    messages,
+    warnings: broadcast === null ? [] : lost,
+  };
 }
 
 /**
@@ -1436,7 +1445,7 @@ export async function sendNotification(
   { now, dryRun }: Pick<Task, "now" | "dryRun">,
 ): Promise<Delivery[]> {
   if (dryRun) return messages.map((message) => ({ ...message, delivered: false }));
-  const queues = groupBy(messages, ({ channel }) => channel);
+  const queues = groupBy(messages, ({ channel }) => bareName(channel ?? sender.broadcast));
   return (await Promise.all(queues.map((queue) => sendInOrder(queue, sender, now, signal)))).flat();
 }
 
@@ -1454,8 +1463,10 @@ async function sendInOrder(queue: Message[], sender: Sender, now: Date, signal: 
         continue;
       }
       // The rest waits as well: a recovery must not come before its alert.
-      const due = new Date(now.getTime() + Math.min(failure.waitMs ?? 0, DAY_MS)).toISOString();
-      return [...deliveries, ...queue.slice(i).map((left) => ({ ...left, delivered: false, due, failure }))];
+      const { waitMs = 0 } = failure;
+      const due = new Date(now.getTime() + Math.min(waitMs, DAY_MS)).toISOString();
+      const left = queue.slice(i).map((rest) => ({ ...rest, delivered: false, due, held: waitMs > 0, failure }));
+      return [...deliveries, ...left];
     }
   }
   return deliveries;
@@ -1470,8 +1481,9 @@ async function settleMessages(deliveries: Delivery[], { store, pause }: World): 
     await changeDocument({ store, pause, signal }, async (document) => {
       if (!document?.pending_alerts.some(({ id }) => settled.has(id))) return { document };
       const pending_alerts = document.pending_alerts.flatMap((alert) => {
-        const { delivered, isDropped, due } = settled.get(alert.id) ?? { due: alert.due };
-        return delivered || isDropped ? [] : { ...alert, due };
+        const delivery = settled.get(alert.id);
+        if (delivery?.delivered || delivery?.isDropped) return [];
+        return delivery ? { ...alert, due: delivery.due, held: delivery.held || undefined } : alert;
       });
       return { document: { ...document, pending_alerts } };
     });
@@ -1622,9 +1634,10 @@ function adviceOnAws(
   status: number,
   { isUpload, isForRole, bucket }: { isUpload: boolean; isForRole: boolean; bucket: string },
 ): string {
-  if (status === 429 || status >= 500) return "try again later";
+  if (status === 429 || (status >= 500 && status !== 501)) return "try again later";
   if (isForRole && /ENOENT|no such file/i.test(said)) return CHECK_FILE;
-  if (isForRole && /ECONN|ENOTFOUND|EAI_AGAIN|time/.test(said)) return "check the network, and AWS_ENDPOINT_URL_STS";
+  if (isForRole && /ECONN|ENOTFOUND|EAI_AGAIN|timed? ?out/.test(said))
+    return "check the network, and AWS_ENDPOINT_URL_STS";
   if (isForRole)
     return status > 0 || /AccessDenied|Identity|IDP|Expired|Validation/.test(said) ? CHECK_ROLE : CHECK_KEYS;
   const known = S3_ADVICE.find(([pattern]) => pattern.test(said));
@@ -1797,17 +1810,17 @@ export function openSender(access: SenderAccess, network: Network, output: Outpu
   return { name: "stdout", place: "this log", broadcast: null, send };
 }
 
-/** What to do about an error of `chat.postMessage`. The first four are about the channel. */
-const SLACK_ADVICE: [error: RegExp, todo: string][] = [
-  [/^channel_not_found$/, "check the channel's name, and invite the bot if it is private"],
-  [/^not_in_channel$/, "invite the bot to the channel"],
-  [/^is_archived$/, "unarchive the channel, or name another one"],
-  [/^restricted_action/, "let the bot post in this channel, or name another one"],
-  [/_auth$|^not_authed$|^token_|^account_inactive$/, "set SLACK_API_TOKEN to a valid bot token (xoxb-...)"],
-  [/^missing_scope$/, "give the bot the scope chat:write"],
-  [/^rate_?limited$/, "wait a minute"],
+/** What to do about an error of `chat.postMessage`, and whether the channel is at fault. */
+const SLACK_ADVICE: [error: RegExp, todo: string, isOfChannel: boolean][] = [
+  [/^channel_not_found$/, "check the channel's name, and invite the bot if it is private", true],
+  [/^not_in_channel$/, "invite the bot to the channel", true],
+  [/^is_archived$/, "unarchive the channel, or name another one", true],
+  [/^restricted_action/, "let the bot post in this channel, or name another one", true],
+  [/_auth$|^not_authed$|^token_|^account_inactive$/, "set SLACK_API_TOKEN to a valid bot token (xoxb-...)", false],
+  [/^missing_scope$/, "give the bot the scope chat:write", false],
+  [/^rate_?limited$/, "wait a minute", false],
+  [/^/, "see what Slack says of this error of chat.postMessage", false],
 ];
-const OF_CHANNEL = 4;
 
 function slackSender({ SLACK_API_TOKEN, SLACK_API_URL, SLACK_CHANNEL = "" }: SenderAccess, network: Network): Sender {
   const url = `${SLACK_API_URL}/chat.postMessage`;
@@ -1825,9 +1838,7 @@ function slackSender({ SLACK_API_TOKEN, SLACK_API_URL, SLACK_CHANNEL = "" }: Sen
       const { body } = await request(peer, url, { headers, json, adviseOn: () => todo, network, signal });
       const { ok, error } = parseJson(Answer, body, { source: `The answer of ${peer}`, todo });
       if (ok) return;
-      const known = SLACK_ADVICE.findIndex(([pattern]) => pattern.test(error));
-      const advice = SLACK_ADVICE[known]?.[1] ?? "see what Slack says of this error of chat.postMessage";
-      const isOfChannel = known !== -1 && known < OF_CHANNEL;
+      const [, advice = "", isOfChannel = false] = SLACK_ADVICE.find(([pattern]) => pattern.test(error)) ?? [];
       throw failure(`${peer} answered ${error}`, advice, { reason: error, todo: advice, isOfChannel });
     },
   };
@@ -1885,9 +1896,9 @@ function runCommand(command: string, input: string, env: Variables, signal: Abor
     const end = (reason: string) => {
       problem ??= reason;
       try {
-        if (isWindows || child.pid === undefined) child.kill("SIGKILL");
-        else process.kill(-child.pid, "SIGKILL");
-      } catch {} // it has just ended
+        if (!isWindows && child.pid !== undefined) process.kill(-child.pid, "SIGKILL");
+      } catch {} // it has just ended, or Deno may end no group
+      child.kill("SIGKILL");
       for (const stream of [child.stdout, child.stderr]) stream.destroy(); // what left its group may keep them open
     };
     const timer = setTimeout(() => end(`it took over ${COMMAND_TIMEOUT_MS / 1_000} s`), COMMAND_TIMEOUT_MS);
@@ -2070,7 +2081,7 @@ const Settings = v.object({
     CI_COMMIT_DESCRIPTION: env("the rest of the commit's message", TEXT),
     CI_COMMIT_AUTHOR: env("the author of the commit; an address is left out", authorName()),
     CI_PROJECT_PATH: env("the project's name, in messages and in the document", TEXT),
-    CI_PROJECT_URL: env("the project's page, for links", httpUrl("gitlab.example.com/acme/shop")),
+    CI_PROJECT_URL: env("the project's page, for links", baseUrl("gitlab.example.com/acme/shop")),
     CI_PIPELINE_URL: env("the pipeline's page, for links", httpUrl("ci.example.com/1005")),
     GITLAB_CI: env("`true`: links to commits and jobs are GitLab's", TEXT),
     GITHUB_ACTIONS: env("`true`: links to commits and jobs are GitHub's", TEXT),
@@ -2092,12 +2103,12 @@ const Settings = v.object({
     S3_CONDITIONAL_WRITES: env("`off` for stores without `If-Match`: races then lose counts", oneOf("on", "off"), "on"),
     AWS_REGION: env("the bucket's region; `AWS_PROFILE`, keys and all else as the AWS SDK has them", TEXT),
     AWS_DEFAULT_REGION: env("the bucket's region where `AWS_REGION` is not set", TEXT),
-    AWS_ENDPOINT_URL_S3: env("an S3 that is not AWS's, addressed path-style", httpUrl("s3.example.com")),
-    AWS_ENDPOINT_URL: env("an endpoint for all of AWS, if that for S3 is not set", httpUrl("s3.example.com")),
+    AWS_ENDPOINT_URL_S3: env("an S3 that is not AWS's, addressed path-style", baseUrl("s3.example.com")),
+    AWS_ENDPOINT_URL: env("an endpoint for all of AWS, if that for S3 is not set", baseUrl("s3.example.com")),
   }),
   jobs: v.object({
     PIPELINE_JOBS_FILE: env("a file of the pipeline's jobs, instead of GitLab's API", TEXT),
-    CI_API_V4_URL: env("GitLab's API; required without `PIPELINE_JOBS_FILE`", httpUrl("gitlab.example.com/api/v4")),
+    CI_API_V4_URL: env("GitLab's API; required without `PIPELINE_JOBS_FILE`", baseUrl("gitlab.example.com/api/v4")),
     CI_PROJECT_ID: env("the project's id there; required without `PIPELINE_JOBS_FILE`", PROJECT_ID),
     GITLAB_TOKEN: env("its token, with `read_api`; this, `CI_JOB_TOKEN` or a file is required", token("glpat-...")),
     CI_JOB_TOKEN: env("GitLab's own token: lists jobs from GitLab 18 on, no child pipelines", token("glcbt-...")),
@@ -2107,7 +2118,7 @@ const Settings = v.object({
     SLACK_CHANNEL: env("the channel that gets every alert", matching(/^\S+$/, "a channel, e.g. #ci-alerts")),
     SLACK_WEBHOOK_URL: env("a webhook of Slack or one like it, instead of a token", httpUrl("hooks.slack.com/x")),
     ALERT_COMMAND: env("a command that gets each message on stdin, instead of Slack; `cat`: the log", TEXT),
-    SLACK_API_URL: env("Slack's API", httpUrl("slack.com/api"), "https://slack.com/api"),
+    SLACK_API_URL: env("Slack's API", baseUrl("slack.com/api"), "https://slack.com/api"),
   }),
   routing: v.object({
     JOB_OWNERS_FILE: env("lines of a pattern of jobs and their owners, who hear of them as well", TEXT),
@@ -2269,8 +2280,15 @@ function thresholds() {
 
 function httpUrl(example: string) {
   const expected = `an http or https URL without a password, e.g. https://${example}`;
-  const trimmed = v.transform((url: string) => url.replace(/\/+$/, ""));
-  return v.pipe(matching(/^https?:\/\/[^\s/@]+([/?#]\S*)?$/, expected), v.url(expected), trimmed);
+  return v.pipe(matching(/^https?:\/\/[^\s/@]+([/?#]\S*)?$/, expected), v.url(expected));
+}
+
+/** An address to which paths are added. */
+function baseUrl(example: string) {
+  return v.pipe(
+    httpUrl(example),
+    v.transform((url) => url.replace(/\/+$/, "")),
+  );
 }
 
 /** `Ada Lovelace <ada@example.com>` is a name with an address. */
@@ -2315,7 +2333,8 @@ async function main(args: string[], variables: Variables): Promise<number> {
     const log = asked.json ? stderr : stdout;
     const printOrThrow = async (text: string) => {
       const error = await print(log, text);
-      if (error) throw failure(`Cannot print: ${error.message}`, "keep this log open", { cause: error });
+      const todo = "keep this log open";
+      if (error) throw failure(`Cannot print: ${error.message}`, todo, { reason: error.message, todo, cause: error });
     };
     warnOfProxy(variables, warn);
     const environment = withoutSecrets(variables);
@@ -2342,18 +2361,18 @@ async function main(args: string[], variables: Variables): Promise<number> {
 function parseArguments(args: string[]): Arguments {
   const fail = (problem: string) => failure(problem, "see --help", { exitCode: 2 });
   const known = ["report", "--dry-run", "--json", "--max-age", "--version", "--help", "-h"];
-  const has = Object.fromEntries(known.map((name) => [name, args.includes(name)]));
+  const has = (name: string) => args.includes(name);
   const isAge = (i: number) => args[i - 1] === "--max-age";
   const wrong = args.find((arg, i) => !isAge(i) && (!known.includes(arg) || args.indexOf(arg) < i));
   if (wrong !== undefined) throw fail(`Unknown or repeated argument: ${wrong}`);
   const [, count = "", unit] = /^([1-9]\d{0,4})([dh])$/.exec(args.find((_, i) => isAge(i)) ?? "") ?? [];
-  if (has["--max-age"] && !(has.report && count)) throw fail("--max-age is for report, with days or hours: 3d, 12h");
-  if (has.report && has["--dry-run"]) throw fail("--dry-run is not for report, which only reads");
+  if (has("--max-age") && !(has("report") && count)) throw fail("--max-age is for report, with days or hours: 3d, 12h");
+  if (has("report") && has("--dry-run")) throw fail("--dry-run is not for report, which only reads");
   return {
-    isReport: args.includes("report"),
-    dryRun: args.includes("--dry-run"),
-    json: args.includes("--json"),
-    print: has["--help"] || has["-h"] ? writeHelp() : has["--version"] ? VERSION : undefined,
+    isReport: has("report"),
+    dryRun: has("--dry-run"),
+    json: has("--json"),
+    print: has("--help") || has("-h") ? writeHelp() : has("--version") ? VERSION : undefined,
     maxAgeMs: count ? Number(count) * (unit === "d" ? DAY_MS : HOUR_MS) : undefined,
   };
 }
@@ -2400,7 +2419,7 @@ async function report({ variables, signal }: Surroundings, maxAgeMs = Number.POS
   return {
     text: `${describeDocument(stored?.document, store.source, age)}\n\n${formatTable(document, limits)}`,
     json: documentToJson(document, store.source),
-    errors: ageMs > maxAgeMs || (maxAgeMs < Number.POSITIVE_INFINITY && !counted_at) ? [error] : [],
+    errors: ageMs > maxAgeMs ? [error] : [],
   };
 }
 
@@ -2413,7 +2432,9 @@ function printerFor(variables: Variables): Printer {
     return [login, password];
   });
   // The longest first, as one may be a part of another.
-  const hidden = [...secretsIn(variables), ...passwords.filter(isLong)].sort((a, b) => b.length - a.length);
+  const hidden = [...secretsIn(variables), ...passwords.filter(isLong)]
+    .flatMap((secret) => [secret, JSON.stringify(secret).slice(1, -1)])
+    .sort((a, b) => b.length - a.length);
   return (stream, text) => {
     const shown = hidden.reduce((rest, secret) => rest.replaceAll(secret, "***"), text);
     return new Promise((resolve) => stream.write(`${shown}\n`, resolve));

@@ -59,11 +59,11 @@ describe("the bundle", { concurrency: 2 }, () => {
       start(["report"], {}, path, [...BARE, bundle]).result,
       run(["report"], {}, path),
     ]);
-    assert.match(bundled.stdout, /unit tests +·✗✗/);
+    assert.match(bundled.stdout, /·✗✗ .* unit tests\n/);
     assert.deepEqual(bundled, source);
   });
 
-  test("ends with 1 and one line where a run fails, and with 2 and one line where the environment is wrong", async () => {
+  test("ends with 1 and one line where a run fails, and with 2 and a line for each variable that is wrong", async () => {
     const { gitlab, env, close } = await startStandIns();
     cleanUp(close);
     gitlab.pipelines.set(1001, []);
@@ -73,14 +73,20 @@ describe("the bundle", { concurrency: 2 }, () => {
     assert.match(failed.stderr, /^Error: .*NoSuchBucket.*\n$/);
     const wrong = await runBundle([]);
     assert.equal(wrong.code, 2);
-    assert.match(wrong.stderr, /^Error: .*CI_PIPELINE_ID.*\n$/);
+    assert.match(
+      wrong.stderr,
+      /^Error: The environment is not valid; .*\n {2}CI_PIPELINE_ID must be .*\n( {2}[A-Z_\d]+ must be .*\n)+$/,
+    );
   });
 
   test("shows traces under DEBUG that lead to the lines of the script", async () => {
     const { code, stderr } = await runBundle(["--unknown"], { DEBUG: "1" });
     assert.equal(code, 2);
     const line = lineOf("Unknown or repeated argument");
-    assert.match(stderr, new RegExp(`^Error: Unknown .*\\n(.*\\n)* +at main \\(\\S*check-failures\\.ts:${line}:`));
+    assert.match(
+      stderr,
+      new RegExp(`^Error: Unknown .*\\n(.*\\n)* +at parseArguments \\(\\S*check-failures\\.ts:${line}:`),
+    );
   });
 
   test("runs through a link and from another folder", async () => {

@@ -670,7 +670,7 @@ describe("checkConsistentFailures(), where Slack asks to wait,", () => {
 
   test("lets what a later run has to say wait behind what was handed on", async (t) => {
     const broken = history("✗✗✗··", { alert: openAlert("consecutive") });
-    const pending_alerts = [pendingAlert("unit tests", { due: later(30 * MINUTE) })];
+    const pending_alerts = [pendingAlert("unit tests", { due: later(30 * MINUTE), held: true })];
     const { slack, count, pending, told } = await setScene(t, {
       ...documentOf(["unit tests", broken]),
       pending_alerts,

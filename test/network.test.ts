@@ -8,8 +8,8 @@ import { type CleanUp, makeCleanUp } from "./support/clean-up.ts";
 import { makeFolder, run } from "./support/run.ts";
 import { startForwardProxy } from "./support/servers/forward-proxy.ts";
 import { startGitLab } from "./support/servers/gitlab.ts";
-import { answerWith, startServer } from "./support/servers/http.ts";
 import { startSlack } from "./support/servers/slack.ts";
+import { ROLE_KEY, roleVariables, startSts } from "./support/servers/sts.ts";
 import { KEY, startStandIns } from "./support/stand-ins.ts";
 
 const { bun, deno, node } = process.versions;
@@ -106,23 +106,18 @@ describe("a run behind a proxy", { skip }, () => {
 
   test("reaches AWS's STS through it as well, for a role by web identity", async () => {
     const { proxy, s3, variables } = await startCorporation(cleanUp);
-    const credentials = `<Credentials><AccessKeyId>AKIAROLE</AccessKeyId><SecretAccessKey>role-secret</SecretAccessKey><SessionToken>role-token</SessionToken><Expiration>${new Date(Date.now() + 3_600_000).toISOString()}</Expiration></Credentials>`;
-    const answer = `<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult>${credentials}</AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>`;
-    const sts = await startServer((_, response) => answerWith(200, answer, { "content-type": "text/xml" })(response));
+    const sts = await startSts();
     const network = await startForwardProxy({ "sts.corp.test": sts.url, "s3.corp.test": s3.url });
     const folder = makeFolder({ token: "web-identity-token" });
     for (const end of [sts.close, network.close, folder.remove]) cleanUp(end);
     const { code, stderr } = await run(["report"], {
       ...variables,
-      ...{ AWS_ACCESS_KEY_ID: undefined, AWS_SECRET_ACCESS_KEY: undefined },
-      AWS_ROLE_ARN: "arn:aws:iam::123456789012:role/ci",
-      AWS_WEB_IDENTITY_TOKEN_FILE: `${folder.path}/token`,
-      AWS_ENDPOINT_URL_STS: "http://sts.corp.test",
+      ...roleVariables("http://sts.corp.test", `${folder.path}/token`),
       HTTP_PROXY: `http://${network.host}`,
     });
     assert.deepEqual([code, stderr], [0, ""]);
     assert.deepEqual(network.passed, ["POST http://sts.corp.test/", `GET http://s3.corp.test/bucket/${KEY}`]);
-    assert.match(s3.requests[0]?.headers.authorization ?? "", /Credential=AKIAROLE\//);
+    assert.match(s3.requests[0]?.headers.authorization ?? "", new RegExp(`Credential=${ROLE_KEY}/`));
     assert.deepEqual(proxy.passed, []);
   });
 });

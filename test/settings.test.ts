@@ -102,7 +102,7 @@ const WRONG: Record<string, { expected: RegExp; wrong: string[] }> = {
   SLACK_CHANNEL: { expected: /a channel, e\.g\. #ci-alerts/, wrong: ["#two words", "#ci\n"] },
   SLACK_WEBHOOK_URL: { expected: /an http or https URL without a password, e\.g\. https:\/\/\S+/, wrong: URLS },
   SLACK_API_URL: { expected: /an http or https URL without a password, e\.g\. https:\/\/slack\.com\/api/, wrong: URLS },
-  IGNORE_JOBS: { expected: /patterns, e\.g\. /, wrong: ["lint\\", "a b\\ "] },
+  IGNORE_JOBS: { expected: /patterns, e\.g\. /, wrong: ["lint\\", "a b\\"] },
   IGNORE_FAILURES: { expected: /patterns, e\.g\. /, wrong: ["lint\\"] },
 };
 

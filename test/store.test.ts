@@ -2,15 +2,17 @@ import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
 import { devNull } from "node:os";
+import { join } from "node:path";
 import process from "node:process";
 import { describe, test } from "node:test";
 import { promisify } from "node:util";
 import { history, listedFailed, listedPassed } from "./support/builders.ts";
 import { type CleanUp, makeCleanUp } from "./support/clean-up.ts";
 import { makeFolder, run } from "./support/run.ts";
-import { type Asked, answerWith, type Fault, startServer } from "./support/servers/http.ts";
+import { type Asked, answerWith, type Fault } from "./support/servers/http.ts";
 import { startMoto } from "./support/servers/moto.ts";
 import { accessDenied, etagOf, preconditionFailed, s3Error, startS3 } from "./support/servers/s3.ts";
+import { ROLE_KEY, roleVariables, startSts, stsError } from "./support/servers/sts.ts";
 import { documentAt, KEY } from "./support/stand-ins.ts";
 
 type Variables = Record<string, string | undefined>;
@@ -314,35 +316,23 @@ describe("a document in S3", { concurrency: 2 }, () => {
 describe("a document in S3, for a role by the token of the CI,", { concurrency: 2 }, () => {
   const cleanUp = makeCleanUp();
 
-  /** Runs a report as a role, with a stand-in for AWS's STS. */
-  async function reportAs(answer: Fault["answer"], env: Variables = {}) {
-    const s3 = await startS3();
-    const sts = await startServer((asked, response) => answer(response, asked));
+  /** Runs a report as a role, with a stand-in for AWS's STS that gives this answer, or else what is asked for. */
+  async function reportAs(answer: Fault["answer"] | undefined, env: Variables = {}) {
+    const [s3, sts] = await Promise.all([startS3(), startSts()]);
     const folder = makeFolder({ token: "a-token-of-the-ci" });
     for (const end of [s3.close, sts.close, folder.remove]) cleanUp(end);
     s3.objects.set(KEY, Buffer.from(DOCUMENT));
-    const result = await run(["report"], {
-      ...s3Variables(s3.url),
-      ...NO_KEYS,
-      AWS_ROLE_ARN: "arn:aws:iam::123456789012:role/ci",
-      AWS_WEB_IDENTITY_TOKEN_FILE: `${folder.path}/token`,
-      AWS_ENDPOINT_URL_STS: sts.url,
-      ...env,
-    });
+    if (answer) sts.faults.push({ times: 9, answer });
+    const role = roleVariables(sts.url, join(folder.path, "token"));
+    const result = await run(["report"], { ...s3Variables(s3.url), ...role, ...env });
     return { ...result, s3, sts };
   }
-  const stsError = (status: number, code: string, message: string) =>
-    answerWith(
-      status,
-      `<ErrorResponse><Error><Type>Sender</Type><Code>${code}</Code><Message>${message}</Message></Error></ErrorResponse>`,
-      { "content-type": "text/xml" },
-    );
 
   test("is read with the credentials that STS gives for the token", async () => {
-    const { code, stderr, s3, sts } = await reportAs(answerWith(200, ASSUMED, { "content-type": "text/xml" }));
+    const { code, stderr, s3, sts } = await reportAs(undefined);
     assert.deepEqual([code, stderr], [0, ""]);
     assert.match(`${sts.requests[0]?.body}`, /WebIdentityToken=a-token-of-the-ci/);
-    assert.match(`${s3.requests[0]?.headers.authorization}`, /Credential=AKIAROLE\//);
+    assert.match(`${s3.requests[0]?.headers.authorization}`, new RegExp(`Credential=${ROLE_KEY}/`));
   });
 
   const ROLE = /check AWS_ROLE_ARN, the trust policy .*\(aud\)/;
@@ -397,9 +387,6 @@ describe("a document in S3, for a role by the token of the CI,", { concurrency: 
   }
 });
 
-/** What STS answers whom it trusts. */
-const ASSUMED = `<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>AKIAROLE</AccessKeyId><SecretAccessKey>role-secret</SecretAccessKey><SessionToken>role-token</SessionToken><Expiration>${new Date(Date.now() + 3_600_000).toISOString()}</Expiration></Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>`;
-
 test("an endpoint in AWS's own config file is not addressed path-style: the error says which variable to set", async (t) => {
   const folder = makeFolder({
     config: "[default]\nregion = us-east-1\nendpoint_url = http://s3.invalid\n",
@@ -413,7 +400,10 @@ test("an endpoint in AWS's own config file is not addressed path-style: the erro
     AWS_MAX_ATTEMPTS: "1",
   });
   assert.equal(code, 1);
-  assert.match(stderr, /^Error: Cannot read job executions from s3:.* ci-bucket\.s3\.invalid; set AWS_ENDPOINT_URL_S3.*\n$/);
+  assert.match(
+    stderr,
+    /^Error: Cannot read job executions from s3:.* ci-bucket\.s3\.invalid; set AWS_ENDPOINT_URL_S3.*\n$/,
+  );
   assert.doesNotMatch(stderr, /check .*network/);
 });
 

@@ -1,5 +1,5 @@
 /**
- * Runs of `checkConsistentFailures` that are held at each of their steps (read, upload, send), so that a test decides
+ * Runs of `checkConsistentFailures` that are held at each of their steps (list, read, upload, send), so that a test decides
  * in which order they go on and what becomes of each step. One store in memory, one Slack, and a record of all of it.
  */
 import { setImmediate as tick } from "node:timers/promises";
@@ -8,27 +8,24 @@ import {
   type Message,
   type PipelineJob,
   type Run,
-  SLACK,
   type Store,
   type Task,
-  writeMessage,
 } from "../../check-failures.ts";
 import { jobsOf, MINUTE, makeWorld, memoryStore } from "./builders.ts";
 
 /**
  * What becomes of a step. One whose answer is `lost` is carried out and ends in an error. An upload that is an `echo`
  * is carried out too, but its answer is lost, and the SDK, which tries again, meets its own write: a conflict. A message
- * may be `refused` by its channel, or `limited`: Slack asks to wait. A run that `dies` is never resumed, and what it was
- * about to do is not done.
+ * may be `refused` by its channel, or `limited`: Slack asks to wait. A command knows neither: it fails, or it hangs until
+ * it is ended, and may have told its message by then. A run that `dies` is never resumed, and what it was about to do is
+ * not done.
  */
 export type Fate = "done" | "failed" | "lost" | "echo" | "refused" | "limited" | "dies";
 
 /** For how long Slack asks to wait. */
 export const LIMIT_MS = 3 * MINUTE;
 
-/** What a run was about to send. */
-export type Sent = { channel: string | null; text: string };
-export type Step = { kind: "read" | "upload" | "send"; fate: Fate; sent?: Sent; hasLanded?: boolean };
+export type Step = { kind: "list" | "read" | "upload" | "send"; fate: Fate; sent?: Message; hasLanded?: boolean };
 
 export type Actor = {
   task: Task;
@@ -44,8 +41,15 @@ export type Actor = {
 /** An upload that replaced what was stored before. */
 export type Landing = { actor: Actor; before: string | undefined; after: string };
 
-/** A message that Slack took. */
-export type Taken = { actor: Actor; step: Step; sent: Sent };
+/** A message that was told. */
+export type Taken = { actor: Actor; step: Step; sent: Message };
+
+/** What becomes of a step of this kind. */
+function fateOf(drawn: Fate, kind: Step["kind"], isCommand: boolean): Fate {
+  if (drawn !== "refused" && drawn !== "limited") return drawn;
+  if (kind !== "send") return "done";
+  return isCommand ? ({ refused: "failed", limited: "lost" } as const)[drawn] : drawn;
+}
 
 export function createWorld(text: string | undefined) {
   const { store, stored } = memoryStore(text);
@@ -58,11 +62,10 @@ export function createWorld(text: string | undefined) {
   let wake = () => {};
 
   /** Holds a run until its gate is opened with the fate of the step. */
-  function hold<T>(actor: Actor, kind: Step["kind"], carryOut: (step: Step) => Promise<T>, sent?: Sent): Promise<T> {
+  function hold<T>(actor: Actor, kind: Step["kind"], carryOut: (step: Step) => Promise<T>, sent?: Message): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       const gate = (drawn: Fate) => {
-        const isOfSlack = drawn === "refused" || drawn === "limited";
-        const fate = isOfSlack && kind !== "send" ? "done" : drawn;
+        const fate = fateOf(drawn, kind, actor.broadcast === null);
         const step: Step = { kind, fate, ...(sent ? { sent } : {}) };
         actor.steps.push(step);
         actor.gates.splice(actor.gates.indexOf(gate), 1);
@@ -98,17 +101,15 @@ export function createWorld(text: string | undefined) {
           return step.fate !== "echo";
         }),
     };
-    const take = (sent: Sent) => async (step: Step) => void world.taken.push({ actor, step, sent });
-    const send = (message: Message, channel: string | null) => {
-      const sent = { channel, text: writeMessage(message, SLACK) };
-      return hold(actor, "send", take(sent), sent);
-    };
+    const send = (sent: Message) =>
+      hold(actor, "send", async (step) => void world.taken.push({ actor, step, sent }), sent);
     const end = (result: Pick<Actor, "run" | "error">) => {
       Object.assign(actor, result, { isOver: true });
       wake();
     };
     const sender = { name: "Slack", place: "the test", broadcast, send };
-    const { world: surroundings } = makeWorld({ store: held, sender, jobs: jobsOf(jobs) });
+    const list = () => hold(actor, "list", jobsOf(jobs));
+    const { world: surroundings } = makeWorld({ store: held, sender, jobs: list });
     checkConsistentFailures(task, surroundings).then(
       (run) => end({ run }),
       (error: Error) => end({ error }),
@@ -124,7 +125,7 @@ export function createWorld(text: string | undefined) {
         wake = resolve;
       });
     }
-    await tick(); // one that sends to several channels stands at a gate for each of them
+    await tick(); // one that lists and reads, or sends to several channels, stands at several gates
   }
 
   /** Lets the runs go on as chosen, one step of one run at a time, until all have ended. */

@@ -42,14 +42,13 @@ export async function installRuntimes(words: string[] = []): Promise<Runtime[]> 
   const nodes = ["node20", "node22", "node24"] as const;
   const node = `node-${process.platform}-${process.arch}`;
   const packages = nodes.map((name) => `${name}@npm:${node}@${VERSIONS[name]}`);
-  const folder = await install([...packages, `deno@${VERSIONS.deno}`, `bun@${VERSIONS.bun}`]);
+  const denoProgram = await installDeno();
+  const folder = await install([...packages, `bun@${VERSIONS.bun}`]);
   const [node20 = "", node22 = "", node24 = ""] = await Promise.all(
     nodes.map((name) => verify(join(folder, name, "bin", "node"), VERSIONS[name])),
   );
-  // Of the optional packages with the programs, npm installs the one that fits the machine.
-  const only = async (scope: string) => join(folder, scope, (await readdir(join(folder, scope)))[0] ?? "");
-  const deno = await verify(join(await only("@deno"), "deno"), VERSIONS.deno);
-  const bun = await verify(join(await only("@oven"), "bin", "bun"), VERSIONS.bun);
+  const deno = await verify(denoProgram, VERSIONS.deno);
+  const bun = await verify(join(await onlyOf(folder, "@oven"), "bin", "bun"), VERSIONS.bun);
   const runtimes: Runtime[] = [
     withTsx(node20, VERSIONS.node20),
     withTsx(process.execPath, process.versions.node),
@@ -75,6 +74,27 @@ export async function installRuntimes(words: string[] = []): Promise<Runtime[]> 
   return chosen;
 }
 
+const DENO = [`deno@${VERSIONS.deno}`];
+
+/** Resolves to the program. */
+async function installDeno(): Promise<string> {
+  return join(await onlyOf(await install(DENO), "@deno"), "deno");
+}
+
+/** The program, where it has been installed before, or is on the PATH: nothing is fetched. */
+export async function findDeno(): Promise<string | undefined> {
+  if (existsSync(folderOf(DENO))) return installDeno();
+  return execute("deno", ["--version"]).then(
+    () => "deno",
+    () => undefined,
+  );
+}
+
+/** Of the optional packages with the programs, npm installs the one that fits the machine. */
+async function onlyOf(modules: string, scope: string): Promise<string> {
+  return join(modules, scope, (await readdir(join(modules, scope)))[0] ?? "");
+}
+
 function withTsx(node: string, version: string): Runtime {
   const command = [node, "--import", import.meta.resolve("tsx")];
   return { name: `tsx on Node ${version}`, command: () => command, bare: () => [node], lone: [] };
@@ -87,8 +107,7 @@ const execute = promisify(execFile);
 
 /** Resolves to the node_modules with the packages, which a broken-off installation does not leave half filled. */
 async function install(packages: string[]): Promise<string> {
-  const hash = createHash("sha256").update(packages.join()).digest("hex").slice(0, 12);
-  const folder = join(tmpdir(), `check-failures-runtimes-${hash}`);
+  const folder = folderOf(packages);
   if (!existsSync(folder)) {
     const unfinished = await mkdtemp(`${folder}-`);
     await writeFile(join(unfinished, "package.json"), "{}");
@@ -103,6 +122,11 @@ async function install(packages: string[]): Promise<string> {
     await rename(unfinished, folder);
   }
   return join(folder, "node_modules");
+}
+
+function folderOf(packages: string[]): string {
+  const hash = createHash("sha256").update(packages.join()).digest("hex").slice(0, 12);
+  return join(tmpdir(), `check-failures-runtimes-${hash}`);
 }
 
 async function verify(program: string, version: string): Promise<string> {

@@ -24,6 +24,10 @@ const GITHUB = { GITHUB_ACTIONS: "true", PIPELINE_JOBS_FILE: "jobs.json", CI_API
 const built = makeFolder();
 const BUNDLE = await writeBundle(built.path);
 
+/** Tests that know no runtime, as they are of texts, of wrong input or of Deno's permissions: once is enough. */
+const SAME_EVERYWHERE = ["audit", "bad-input", "readme", "sandbox", "simulation"].map((name) => `${name}.test.ts`);
+const TSX = [process.execPath, "--import", import.meta.resolve("tsx"), "--test", "--test-reporter=spec"];
+
 /** Resolves to what a success is worth saying of; throws where the runtime fails. The folder is the check's own. */
 type Check = (runtime: Runtime, folder: string) => Promise<string>;
 
@@ -62,24 +66,25 @@ const CHECKS: Record<string, Check> = {
     return followJob(command, folder, { ...LOCAL, ...GITHUB });
   },
 
-  "the test suite": runSuite,
+  "no more than its permissions": ({ name }) =>
+    name.startsWith("Deno") ? runTests(TSX, ["sandbox.test.ts"]) : Promise.resolve("are Deno's"),
+
+  "the test suite": ({ suite, command }) => {
+    if (!suite) return Promise.resolve("is what `npm test` runs");
+    const files = readdirSync(join(PROJECT, "test"))
+      .filter((name) => name.endsWith(".test.ts"))
+      .filter((name) => !SAME_EVERYWHERE.includes(name));
+    return runTests(suite, files, { CHECK_FAILURES_RUNTIME: JSON.stringify(command("any")) });
+  },
 };
 
-/** Tests of texts and of wrong input, which know no runtime: one of them is enough. */
-const SAME_EVERYWHERE = ["audit", "bad-input", "readme", "simulation"].map((name) => `${name}.test.ts`);
-
-/** Runs the tests under a runtime; those that spawn the script do that under the same one. */
-async function runSuite({ suite, command }: Runtime): Promise<string> {
-  if (!suite) return "is what `npm test` runs";
-  const files = readdirSync(join(PROJECT, "test"))
-    .filter((name) => name.endsWith(".test.ts"))
-    .filter((name) => !SAME_EVERYWHERE.includes(name));
+/** Runs tests, of which those that spawn the script do that with the runtime in `env`. */
+async function runTests(suite: string[], files: string[], env: Record<string, string> = {}): Promise<string> {
   const paths = files.map((name) => join(PROJECT, "test", name));
-  const env = { CHECK_FAILURES_RUNTIME: JSON.stringify(command("any")), NO_COLOR: "1" };
-  const { code, stdout, stderr } = await start(paths, env, PROJECT, suite).result;
+  const { code, stdout, stderr } = await start(paths, { ...env, NO_COLOR: "1" }, PROJECT, suite).result;
   const notable = `${stdout}${stderr}`.split("\n").filter((line) => !/✔|▶|\(pass\)|\bok \(/.test(line));
   const summary = notable.slice(-80).join("\n");
-  if (code !== 0) throw new Error(`${suite.join(" ")} test/*.test.ts ended with ${code}:\n${summary}`);
+  if (code !== 0) throw new Error(`${suite.join(" ")} ${files.join(" ")} ended with ${code}:\n${summary}`);
   // node --test says `pass 12`, deno test `12 passed (34 steps)`, bun test `12 pass`.
   const passed = summary.match(/\bpass [1-9]\d*|\b[1-9]\d* pass(ed( \(\d+ steps\))?)?/g)?.at(-1);
   assert.ok(passed, `No test ran:\n${summary}`);
@@ -125,8 +130,8 @@ async function followJob(command: string[], folder: string, changes = {}, channe
   );
   assert.match(runs[2]?.told[0]?.text ?? "", /unit tests\S* failed 3 times in a row/);
   assert.match(runs[5]?.told[0]?.text ?? "", /unit tests\S* passed 3 times in a row/);
-  assert.match(runs[2]?.table ?? "", /^unit tests +✗✗✗ +3 +3 +broken/m);
-  assert.match(runs[5]?.table ?? "", /^unit tests +✗✗✗··· +0 +3$/m);
+  assert.match(runs[2]?.table ?? "", /^ *✗✗✗ +3 +3 +broken since \S+ +unit tests$/m);
+  assert.match(runs[5]?.table ?? "", /^ *✗✗✗··· +0 +3 +unit tests$/m);
   const stored = s3.objects.get(KEY) ?? readFileSync(join(folder, KEY));
   const { pipeline_id, pending_alerts } = JSON.parse(stored.toString());
   assert.deepEqual({ pipeline_id, pending_alerts }, { pipeline_id: 1006, pending_alerts: undefined });
