@@ -835,7 +835,7 @@ function compare(a: string | number, b: string | number) {
 }
 
 /** The items in groups of the same key, in the order in which the keys come first. */
-function groupBy<T>(items: T[], keyOf: (item: T) => unknown): [T, ...T[]][] {
+export function groupBy<T>(items: T[], keyOf: (item: T) => unknown): [T, ...T[]][] {
   const groups = new Map<unknown, [T, ...T[]]>();
   for (const item of items) {
     const group = groups.get(keyOf(item));
@@ -1152,7 +1152,7 @@ function detailsOf({ kind, stage, reason, since }: News, { text }: Format) {
 }
 
 /** What is known of a turn: blame needs evidence. */
-function evidenceOf(turned: Turn | undefined) {
+export function evidenceOf(turned: Turn | undefined) {
   if (turned?.from === undefined) return "nothing";
   if (turned.from === turned.commit) return "no change";
   return turned.title || turned.author ? "one commit" : "a range";

@@ -15,7 +15,9 @@ import { realpathSync } from "node:fs";
 import process from "node:process";
 import { pathToFileURL } from "node:url";
 import {
+  evidenceOf,
   formatDuration,
+  groupBy,
   type JobExecutions,
   linksOf,
   naturalKey,
@@ -162,12 +164,13 @@ function describeBroken(jobs: Job[], links: Links, isKnown = false): Html {
   }
   const failed = html`failed ${formatTimes(jobs.map((row) => row.job.consecutive_failures))} in a row`;
   if (!job?.turned) return failed;
-  const { commit, from, title, author } = job.turned;
+  const { commit, from = "", title, author } = job.turned;
+  const evidence = evidenceOf(job.turned);
   const linked = linkCommit(commit, links);
-  if (from === undefined) return html`${failed} since ${linked} or earlier`;
-  if (from === commit) return html`${failed} with ${linked}, which had passed before`;
+  if (evidence === "nothing") return html`${failed} since ${linked} or earlier`;
+  if (evidence === "no change") return html`${failed} with ${linked}, which had passed before`;
   const changes = link(links.compare?.(from, commit), html`changes since <code>${from.slice(0, 8)}</code>`);
-  if (!title && !author) return html`${failed}, ${changes}`;
+  if (evidence === "a range") return html`${failed}, ${changes}`;
   if (isKnown) return html`${failed}, likewise since ${linked}`;
   const what = title ? html` ${quote(title)}` : undefined;
   const who = author ? html` by ${isolate(author)}` : undefined;
@@ -446,17 +449,6 @@ function describeState(row: Job, { links }: Project, now: Date, isKnown: boolean
 }
 
 // --- The page.
-
-/** The items in groups of the same key, in the order in which the keys come first. */
-function groupBy<T>(items: T[], keyOf: (item: T) => string): T[][] {
-  const groups = new Map<string, T[]>();
-  for (const item of items) {
-    const group = groups.get(keyOf(item));
-    if (group) group.push(item);
-    else groups.set(keyOf(item), [item]);
-  }
-  return [...groups.values()];
-}
 
 /** What the tab of a page says, that is open behind others. */
 function writeTitle(projects: Project[]): string {
