@@ -591,7 +591,6 @@ export function changeOf(
   return isBroken ? "consecutive" : undefined;
 }
 
-/** The job with its alert as a change leaves it. */
 function changeAlert(job: TrackedJob, change: ReturnType<typeof changeOf>, { pipeline, now }: Counting): TrackedJob {
   if (change === undefined) return job;
   if (change === "recovered") return { ...job, alert: undefined, executions_since_alert: 0 };
@@ -1221,14 +1220,12 @@ function writeHello(hello: NonNullable<Told["hello"]>, pipeline: Told["pipeline"
   ].join("\n");
 }
 
-/** What the first run tells the broadcast channel. */
 function sayHello(task: Task, document: string): Told {
   const { CONSECUTIVE_THRESHOLD: in_a_row, CUMULATIVE_THRESHOLD: often, CUMULATIVE_LENGTH: window } = task.limits;
   const hello = { document, in_a_row, often, window };
   return { channel: null, pipeline: describePipeline(task), news: [], hello };
 }
 
-/** What messages tell of a pipeline. */
 function describePipeline({ pipeline, now }: Pick<Task, "pipeline" | "now">): Told["pipeline"] {
   const { CI_PIPELINE_ID: id, CI_COMMIT_SHA: commit, CI_COMMIT_BRANCH: branch, CI_PIPELINE_URL: url } = pipeline;
   return { id, commit, branch, url, at: now.toISOString(), project: projectOf(pipeline) };
@@ -1338,7 +1335,6 @@ function describeRun({ outcome, before, listing, messages }: Run, task: Task, br
   return ["Dry run: nothing is sent or written; the table is what would be stored", ...told, result].join("\n\n");
 }
 
-/** What a run says to programs. */
 function toJson(run: Run, { CI_PIPELINE_ID: pipeline_id }: Pipeline, broadcast: string | null) {
   const { outcome, warnings, reached } = run;
   const messages = run.messages.map((message) => ({
@@ -1371,7 +1367,6 @@ function describeDocument(document: JobExecutions | undefined, source: string, a
   return `${place}: ${last}${waiting}`;
 }
 
-/** What a report says to programs. */
 function documentToJson(
   { project, pipeline_id, commit, counted_at, pending_alerts, jobs }: JobExecutions,
   source: string,
@@ -1525,7 +1520,6 @@ const ACCESS_POINT = /^s3:\/\/(arn:[^/]+:accesspoint[:/][^/]+)\/(.+)$/is; // its
 const BUCKET = /^s3:\/\/([^/]+)\/(.+)$/is;
 const NO_ETAG = "an answer without an ETag, as a proxy would give it";
 const PROXY_ANSWERED = "whether a proxy answered instead";
-const CANNOT_READ = "Cannot read job executions from";
 const CANNOT_UPLOAD = "Cannot upload job executions to";
 
 /** The store that `JOB_EXECUTIONS_URL` names. */
@@ -1541,20 +1535,23 @@ function s3Store(access: StoreAccess, network: Network, object: { Bucket: string
   const isConditional = access.S3_CONDITIONAL_WRITES === "on";
   const isPathStyle = endpoint !== undefined && !object.Bucket.startsWith("arn:");
   const client = new S3Client({ ...clientOptions(access, network), forcePathStyle: isPathStyle });
-  const explain = (error: unknown, what: string, { aborted }: AbortSignal, peer = "S3") => {
+  const explain = (error: unknown, action: "role" | "read" | "upload", { aborted }: AbortSignal, peer = "S3") => {
     const { name, message, $metadata: { httpStatusCode: status } = {} } = error as S3ServiceException;
     const [reason] = aborted ? ["no complete answer in time"] : message.split(/\.?\n/);
     const answer = status ? `${peer} answered ${status} ${name}: ${reason}` : `${peer}: ${reason}`;
-    const asked = { isUpload: what === CANNOT_UPLOAD, isForRole: peer !== "S3", bucket: object.Bucket };
-    const todo = adviceOnTrust(error, network) ?? adviceOnAws(`${name} ${reason}`, status ?? 0, asked);
-    return failure(`${what} ${source}: ${answer}`, todo, { cause: error });
+    const said = `${action} ${status ?? "without answer"} ${name} ${reason}`.replace(` ${object.Bucket}.`, " BUCKET.");
+    const known = AWS_ADVICE.find(([pattern]) => pattern.test(said))?.[1];
+    const what = action === "upload" ? CANNOT_UPLOAD : "Cannot read job executions from";
+    return failure(`${what} ${source}: ${answer}`, adviceOnTrust(error, network) ?? known ?? CHECK_NETWORK, {
+      cause: error,
+    });
   };
   return {
     source,
     async read(abortSignal) {
       await client.config.credentials().catch((error) => {
         const isAsked = (error as Error).name !== "CredentialsProviderError"; // else there was none to ask
-        throw explain(error, CANNOT_READ, abortSignal, isAsked ? "AWS's STS" : "the AWS SDK");
+        throw explain(error, "role", abortSignal, isAsked ? "AWS's STS" : "the AWS SDK");
       });
       try {
         const { Body, ETag } = await client.send(new GetObjectCommand(object), { abortSignal });
@@ -1566,7 +1563,7 @@ function s3Store(access: StoreAccess, network: Network, object: { Bucket: string
       } catch (error) {
         // By its name, as there may be two copies of the SDK.
         if ((error as Error).name === "NoSuchKey") return undefined;
-        throw explain(error, CANNOT_READ, abortSignal);
+        throw explain(error, "read", abortSignal);
       }
     },
     async write(Body, version, abortSignal) {
@@ -1587,7 +1584,7 @@ function s3Store(access: StoreAccess, network: Network, object: { Bucket: string
         const { name, $metadata } = error as S3ServiceException;
         const isOtherVersion = [409, 412].includes($metadata?.httpStatusCode ?? 0) || name === "NoSuchKey";
         if (isConditional && isOtherVersion) return false;
-        throw explain(error, CANNOT_UPLOAD, abortSignal);
+        throw explain(error, "upload", abortSignal);
       }
     },
   };
@@ -1615,9 +1612,18 @@ const CHECK_ROLE =
   "check AWS_ROLE_ARN, the trust policy of that role, and the audience (aud) of the token that the CI gave";
 const CHECK_FILE = "write the CI's token into the file that AWS_WEB_IDENTITY_TOKEN_FILE names, and check AWS_ROLE_ARN";
 const RIGHTS = "allow s3:GetObject, s3:PutObject and s3:ListBucket (without it, a missing object is a 403)";
+const NO_IF_MATCH =
+  "if the store lacks If-Match, set S3_CONDITIONAL_WRITES=off; if it lacks encryption, set S3_SSE=none";
+const NOT_PATH_STYLE = "set AWS_ENDPOINT_URL_S3: an endpoint in AWS's own config file is not addressed path-style";
+const CHECK_NETWORK = `check AWS_ENDPOINT_URL_S3, the network, and ${PROXY_ANSWERED}`;
 
-/** What to do, by the name of an error of S3's with its message. */
-const S3_ADVICE: [said: RegExp, todo: string][] = [
+/** What to do, by what was asked, the status, the name of the error and its message: the first that matches. */
+const AWS_ADVICE: [said: RegExp, todo: string][] = [
+  [/^\w+ (429|500|50[2-9]) /, "try again later"],
+  [/^role .*(ENOENT|no such file)/i, CHECK_FILE],
+  [/^role without .*(ECONN|ENOTFOUND|EAI_AGAIN|timed? ?out)/, "check the network, and AWS_ENDPOINT_URL_STS"],
+  [/^role (\d|.*(AccessDenied|Identity|IDP|Expired|Validation))/, CHECK_ROLE],
+  [/^role /, CHECK_KEYS],
   [/NoSuchBucket/, "check JOB_EXECUTIONS_URL"],
   [/InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken|[Cc]redentials/, CHECK_KEYS],
   [
@@ -1626,32 +1632,11 @@ const S3_ADVICE: [said: RegExp, todo: string][] = [
   ],
   [/RequestTimeTooSkewed/, "set the clock of this machine"],
   [/encoded data was not valid/, "the document is not UTF-8: restore an earlier version of it"],
+  [/ BUCKET\.(?!.*\.amazonaws\.com)/, NOT_PATH_STYLE],
+  [/^upload 403 /, `${RIGHTS}; if the bucket demands an encryption, set S3_SSE, e.g. aws:kms`],
+  [/^read 403 /, RIGHTS],
+  [/^upload (400|501) /, NO_IF_MATCH],
 ];
-
-/** What to do about an error of AWS, by what it said, its status (0: none), and what was asked. */
-function adviceOnAws(
-  said: string,
-  status: number,
-  { isUpload, isForRole, bucket }: { isUpload: boolean; isForRole: boolean; bucket: string },
-): string {
-  if (status === 429 || (status >= 500 && status !== 501)) return "try again later";
-  if (isForRole && /ENOENT|no such file/i.test(said)) return CHECK_FILE;
-  if (isForRole && /ECONN|ENOTFOUND|EAI_AGAIN|timed? ?out/.test(said))
-    return "check the network, and AWS_ENDPOINT_URL_STS";
-  if (isForRole)
-    return status > 0 || /AccessDenied|Identity|IDP|Expired|Validation/.test(said) ? CHECK_ROLE : CHECK_KEYS;
-  const known = S3_ADVICE.find(([pattern]) => pattern.test(said));
-  if (known) return known[1];
-  if (said.includes(` ${bucket}.`) && !said.includes(".amazonaws.com")) {
-    return "set AWS_ENDPOINT_URL_S3: an endpoint in AWS's own config file is not addressed path-style";
-  }
-  if (status === 403)
-    return isUpload ? `${RIGHTS}; if the bucket demands an encryption, set S3_SSE, e.g. aws:kms` : RIGHTS;
-  if (isUpload && (status === 400 || status === 501)) {
-    return "if the store lacks If-Match, set S3_CONDITIONAL_WRITES=off; if it lacks encryption, set S3_SSE=none";
-  }
-  return `check AWS_ENDPOINT_URL_S3, the network, and ${PROXY_ANSWERED}`;
-}
 
 /** For one run at a time: it has no version. */
 function fileStore(path: string): Store {
@@ -2306,10 +2291,8 @@ const RUN_TIMEOUT_MS = 90_000;
 const LAST_TIMEOUT_MS = 115_000; // for what no signal reaches, e.g. an AWS credential_process
 const MAX_LOG_ROWS = 40;
 
-/** What a command says, to people and to programs. */
 type Answer = { text: string; json: object; warnings?: string[]; errors?: string[] };
 
-/** What a command runs in. */
 type Surroundings = Output & { variables: Variables; signal: AbortSignal; warn: (text: string) => void };
 
 /** What is asked for; `print` is all that there is to do. */
@@ -2377,7 +2360,6 @@ function parseArguments(args: string[]): Arguments {
   };
 }
 
-/** What the arguments ask for. */
 async function execute({ isReport, dryRun, maxAgeMs }: Arguments, surroundings: Surroundings): Promise<Answer> {
   if (isReport) return report(surroundings, maxAgeMs);
   const { CI_DEFAULT_BRANCH, CI_COMMIT_BRANCH, CI_PIPELINE_ID } = surroundings.variables;

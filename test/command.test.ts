@@ -352,7 +352,9 @@ describe("a run of the script with ALERT_COMMAND", { skip, concurrency: 2 }, () 
     assert.deepEqual([code, existsSync(join(folder.path, "started"))], [0, false]);
   });
 
-  test("that is killed while the command has the message leaves it to a later run: at least once", async (t) => {
+  test("that is killed while the command has the message leaves it to a later run: at least once", {
+    timeout,
+  }, async (t) => {
     const { launch, run, stored, store } = await setStage(t);
     const folder = makeFolder();
     t.after(folder.remove);

@@ -6,12 +6,12 @@ import { join } from "node:path";
 import process from "node:process";
 import { describe, test } from "node:test";
 import { promisify } from "node:util";
-import { history, listedFailed, listedPassed } from "./support/builders.ts";
+import { failed, history, listedFailed, listedPassed, memoryStore, runOf } from "./support/builders.ts";
 import { type CleanUp, makeCleanUp } from "./support/clean-up.ts";
 import { makeFolder, run } from "./support/run.ts";
 import { type Asked, answerWith, type Fault } from "./support/servers/http.ts";
 import { startMoto } from "./support/servers/moto.ts";
-import { accessDenied, etagOf, preconditionFailed, s3Error, startS3 } from "./support/servers/s3.ts";
+import { accessDenied, etagOf, s3Error, startS3 } from "./support/servers/s3.ts";
 import { ROLE_KEY, roleVariables, startSts, stsError } from "./support/servers/sts.ts";
 import { documentAt, KEY } from "./support/stand-ins.ts";
 
@@ -252,11 +252,6 @@ describe("a document in S3", { concurrency: 2 }, () => {
       says: /501 NotImplemented.*S3_CONDITIONAL_WRITES=off.*S3_SSE=none/,
     },
     {
-      title: "in a store that compares versions wrongly",
-      faults: always(isPut, preconditionFailed),
-      says: /refused 20 times, .*others .*its own version: set S3_CONDITIONAL_WRITES=off/,
-    },
-    {
       title: "in a store without encryption",
       faults: always(isPut, refusesEncryption),
       says: /400 InvalidRequest.*S3_CONDITIONAL_WRITES=off.*S3_SSE=none/,
@@ -305,13 +300,29 @@ describe("a document in S3", { concurrency: 2 }, () => {
       assert.equal(stored, before);
     });
   }
-
-  test("that is missing in a store that compares versions wrongly is an error as well", async () => {
-    const { code, stderr } = await runOnce(cleanUp, { faults: always(isPut, preconditionFailed) });
-    assert.equal(code, 1);
-    assert.match(stderr, /S3_CONDITIONAL_WRITES=off/);
-  });
 });
+
+for (const [title, text] of [
+  ["that is there", DOCUMENT],
+  ["that is not there yet", undefined],
+] as const) {
+  test(`a document ${title}, in a store that refuses each version, is given up with an error of both causes`, async () => {
+    const { store } = memoryStore(text);
+    let uploads = 0;
+    const waits: number[] = [];
+    const write = async () => {
+      uploads++;
+      return false;
+    };
+    const pause = async (ms: number) => void waits.push(ms);
+    await assert.rejects(runOf([failed("unit tests")], {}, { store: { ...store, write }, pause }), {
+      message:
+        /^Cannot upload job executions to the store in memory: it was refused 20 times, .*other.*its own version: set S3_CONDITIONAL_WRITES=off$/,
+    });
+    assert.equal(uploads, 20);
+    assert.ok(waits.every((ms) => ms >= 0 && ms <= 2_000) && new Set(waits).size > 1, `${waits}`);
+  });
+}
 
 describe("a document in S3, for a role by the token of the CI,", { concurrency: 2 }, () => {
   const cleanUp = makeCleanUp();

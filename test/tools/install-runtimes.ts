@@ -11,7 +11,7 @@ import { promisify } from "node:util";
 /** The oldest Node that will do, the oldest that needs no tsx, and those that people use. */
 const VERSIONS = { node20: "20.16.0", node22: "22.18.0", node24: "24.21.0", deno: "2.9.6", bun: "1.4.5" };
 
-/** What a run reads and writes: a document in S3, a document in its working folder, or whatever a test asks for. */
+/** What a run reads and writes: a document in S3, a document in its working folder, or whatever a test asks for, commands too. */
 export type Store = "s3" | "local" | "any";
 
 export type Runtime = {
@@ -31,7 +31,7 @@ export type Runtime = {
 const DENO_RIGHTS: Record<Store, string[]> = {
   s3: ["--allow-net", "--allow-env", "--allow-sys=osRelease"],
   local: ["--allow-net", "--allow-env", "--allow-read=.", "--allow-write=."],
-  any: ["--allow-net", "--allow-env", "--allow-sys=osRelease", "--allow-read", "--allow-write"],
+  any: ["--allow-net", "--allow-env", "--allow-sys=osRelease", "--allow-read", "--allow-write", "--allow-run"],
 };
 
 /**
