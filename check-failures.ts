@@ -456,7 +456,7 @@ export function updateStatistics(before: JobExecutions, listing: Listing, counti
     else if (lastCommit) passed.set(name, { commit: lastCommit, at: counted.last_run });
   }
   const { CI_PIPELINE_ID: pipeline_id, CI_COMMIT_SHA: commit } = pipeline;
-  const known = { ...before.project, ...projectOf(pipeline) };
+  const known = projectOf(pipeline, before.project?.name);
   const project = Object.keys(known).length > 0 ? known : undefined;
   const document = { ...before, pipeline_id, commit, counted_at: now.toISOString(), project, jobs, passed };
   return { outcome: "counted", document, listing, reached, news, warnings };
@@ -1231,13 +1231,11 @@ function describePipeline({ pipeline, now }: Pick<Task, "pipeline" | "now">): To
   return { id, commit, branch, url, at: now.toISOString(), project: projectOf(pipeline) };
 }
 
-function projectOf({ CI_PROJECT_PATH, CI_PROJECT_URL, GITHUB_ACTIONS, GITLAB_CI }: Pipeline): Project {
-  const project: Project = {};
-  if (CI_PROJECT_PATH) project.name = CI_PROJECT_PATH;
-  if (CI_PROJECT_URL) project.url = CI_PROJECT_URL;
-  if (GITLAB_CI === "true") project.ci = "gitlab";
-  if (GITHUB_ACTIONS === "true") project.ci = "github";
-  return project;
+/** What the environment says of the project; the name that is known already stands in for a missing one. */
+function projectOf({ CI_PROJECT_URL: url, ...pipeline }: Pipeline, knownName?: string): Project {
+  const name = pipeline.CI_PROJECT_PATH ?? knownName;
+  const ci = pipeline.GITHUB_ACTIONS === "true" ? "github" : pipeline.GITLAB_CI === "true" ? "gitlab" : undefined;
+  return { ...(name ? { name } : {}), ...(url ? { url } : {}), ...(ci ? { ci } : {}) };
 }
 
 type Links = ReturnType<typeof linksOf>;

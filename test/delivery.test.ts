@@ -480,17 +480,25 @@ describe("checkConsistentFailures(), with messages that an earlier run left over
     });
   }
 
-  test("drops those for an owner's channel where there are no channels, without a word: it got everything", async (t) => {
-    const pending_alerts = [pendingAlert("for all"), pendingAlert("for owners", { channel: "#owners" })];
-    const { slack, count, pending } = await setScene(t, { ...documentOf(), pending_alerts });
+  for (const [title, isWebhook] of [
+    ["a webhook", true],
+    ["stdout", false],
+  ] as const) {
+    test(`drops those for an owner's channel where all goes to ${title}, without a word: it got everything`, async (t) => {
+      const pending_alerts = [pendingAlert("for all"), pendingAlert("for owners", { channel: "#owners" })];
+      const files = isWebhook ? {} : { owners: "lint #owners" };
+      const { slack, count, pending } = await setScene(t, { ...documentOf(), pending_alerts }, files);
 
-    const { warnings } = await count([failed("build")], { ...NO_SLACK, SLACK_WEBHOOK_URL: slack.webhookUrl });
+      const sender = { ...NO_SLACK, SLACK_WEBHOOK_URL: isWebhook ? slack.webhookUrl : undefined };
+      const { warnings, messages } = await count([failed("build")], sender);
 
-    assert.equal(slack.messages.length, 1);
-    assert.match(slack.messages[0]?.text ?? "", /for all broken/);
-    assert.deepEqual(await pending(), []);
-    assert.deepEqual(warnings, []);
-  });
+      assert.deepEqual(
+        messages.map(({ news, delivered }) => [news[0]?.job, delivered]),
+        [["for all", true]],
+      );
+      assert.deepEqual([await pending(), warnings], [[], []]);
+    });
+  }
 });
 
 describe("checkConsistentFailures(), where Slack refuses a message,", () => {
@@ -668,22 +676,21 @@ describe("checkConsistentFailures(), where Slack asks to wait,", () => {
     assert.match(errors.join("\n"), /^Slack refused 2 messages for #ci: 429 and asks to wait for 600 s; .*$/);
   });
 
-  test("lets what a later run has to say wait behind what was handed on", async (t) => {
-    const broken = history("✗✗✗··", { alert: openAlert("consecutive") });
-    const pending_alerts = [pendingAlert("unit tests", { due: later(30 * MINUTE), held: true })];
-    const { slack, count, pending, told } = await setScene(t, {
-      ...documentOf(["unit tests", broken]),
-      pending_alerts,
-    });
+  test("lets what a later run has to say wait behind what was handed on, however soon that is due", async (t) => {
+    const { slack, count, pending, told } = await setScene(t, breaking());
+    slack.faults.push({ times: 1, answer: wait("240") });
+    const pipelineAt = (i: number) =>
+      [{ CI_PIPELINE_ID: `${1005 + i}` }, new Date(NOW.getTime() + i * MINUTE)] as const;
 
-    await count([passed("unit tests")]);
+    await count([failed("unit tests")]);
+    for (const i of [1, 2, 3]) await count([passed("unit tests")], ...pipelineAt(i));
 
-    assert.equal(slack.requests.length, 0);
+    assert.equal(slack.requests.length, 1);
     assert.deepEqual(
       (await pending()).map(({ due, news }) => [news[0]?.kind, due]),
-      ["consecutive", "recovered"].map((kind) => [kind, later(30 * MINUTE)]),
+      ["consecutive", "recovered"].map((kind) => [kind, later(4 * MINUTE)]),
     );
-    await count([], { CI_PIPELINE_ID: "1006" }, new Date(NOW.getTime() + 30 * MINUTE));
+    await count([], ...pipelineAt(4));
     assert.deepEqual(
       told().map((line) => /🔴|🟢/u.exec(line)?.[0]),
       ["🔴", "🟢"],
