@@ -208,13 +208,19 @@ describe("ALERT_COMMAND", { skip }, () => {
   test("whose child has left its group and keeps its output open does not keep the run", { timeout }, async (t) => {
     const { send, read, has } = setWorkshop(t);
     const stop = new AbortController();
-    const leave = `${JSON.stringify(process.execPath)} -e 'require("node:child_process").spawn("sleep", ["300"], { detached: true, stdio: "inherit" }).unref()'`;
+    const program = `const { pid } = require("node:child_process").spawn("sleep", ["300"], { detached: true, stdio: "inherit" });
+      require("node:fs").writeFileSync(process.env.OUT + "/left", String(pid));
+      process.exit();`;
+    const leave = `${JSON.stringify(process.execPath)} -e '${program}'`;
     const sent = send(`${leave} & echo $! > "$OUT/child"; touch "$OUT/up"; wait; sleep 300`, undefined, stop.signal);
     await until(() => has("up") && !isAlive(read("child")));
 
     stop.abort();
 
-    assert.deepEqual((await sent)[0]?.delivered, false);
+    const [delivery] = await sent;
+    const wasAlive = isAlive(read("left"));
+    process.kill(Number(read("left")), "SIGKILL"); // nothing of a test stays
+    assert.deepEqual([wasAlive, delivery?.delivered], [true, false]);
   });
 
   test("is not started once the time of the run is up", { timeout }, async (t) => {

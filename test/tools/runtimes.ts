@@ -25,7 +25,9 @@ const built = makeFolder();
 const BUNDLE = await writeBundle(built.path);
 
 /** Tests that know no runtime, as they are of texts, of wrong input or of Deno's permissions: once is enough. */
-const SAME_EVERYWHERE = ["audit", "bad-input", "page", "readme", "sandbox", "simulation"].map((name) => `${name}.test.ts`);
+const SAME_EVERYWHERE = ["audit", "bad-input", "page", "readme", "sandbox", "simulation"].map(
+  (name) => `${name}.test.ts`,
+);
 const TSX = [process.execPath, "--import", import.meta.resolve("tsx"), "--test", "--test-reporter=spec"];
 
 /** Resolves to what a success is worth saying of; throws where the runtime fails. The folder is the check's own. */
