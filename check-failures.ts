@@ -156,7 +156,7 @@ const Hello = v.object({ document: v.string(), in_a_row: Count, often: Count, wi
  * What a channel is to be told, as data, and of which pipeline: it becomes text where it is sent. A
  * `channel` of null is the broadcast channel of the run that sends it.
  */
-const Told = v.object({
+const Message = v.object({
   channel: v.nullable(v.string()),
   pipeline: v.object({
     id: Count,
@@ -169,14 +169,14 @@ const Told = v.object({
   news: v.array(News),
   hello: v.optional(Hello),
 });
-export type Told = v.InferOutput<typeof Told>;
+export type Message = v.InferOutput<typeof Message>;
 
 /**
  * What is not delivered yet. A run may send it once it is `due`, and then gives it a new `id`. It is
  * `held` where Slack asked to wait; else another run is just sending it.
  */
-const PendingAlert = v.object({ id: v.string(), due: Timestamp, held: v.optional(v.boolean()), ...Told.entries });
-export type PendingAlert = v.InferOutput<typeof PendingAlert>;
+const PendingMessage = v.object({ id: v.string(), due: Timestamp, held: v.optional(v.boolean()), ...Message.entries });
+export type PendingMessage = v.InferOutput<typeof PendingMessage>;
 
 /** Of jobs that are not tracked: the commit with which each passed last, and when. */
 export type Passes = Map<string, { commit: string; at: string }>;
@@ -197,7 +197,7 @@ const JobExecutions = v.pipe(
     project: v.optional(Project),
     jobs: mapOf(TrackedJob),
     passed: v.optional(StoredPasses, []),
-    pending_alerts: v.optional(v.array(PendingAlert), []),
+    pending_alerts: v.optional(v.array(PendingMessage), []),
   }),
 );
 /** The document in memory. Keys that it does not know are kept. */
@@ -255,15 +255,19 @@ export async function checkConsistentFailures(task: Task, world: World): Promise
     const isNext = order === "next";
     const update = isNext ? updateStatistics(before, await listing, task) : await revise(order, before, listing, task);
     const { routes, warnings } = routeNews(update.news, task.owners, broadcast);
-    const told = routes.map((route): Told => ({ ...route, pipeline: describePipeline(task) }));
-    if (!stored) told.unshift(sayHello(task, store.source));
-    const { document, messages, ...recorded } = recordMessages(update.document, told, task, broadcast);
+    const own = routes.map((route): Message => ({ ...route, pipeline: describePipeline(task) }));
+    if (!stored) own.unshift(sayHello(task, store.source));
+    const { document, messages, ...recorded } = recordMessages(update.document, own, task, broadcast);
     const allWarnings = [...update.warnings, ...warnings, ...recorded.warnings];
     return { ...update, before, document, messages, warnings: allWarnings };
   });
 
   const open = [...run.document.jobs.values()].filter((job) => job.alert).length;
-  const address = (told: PendingAlert) => ({ ...told, open, mentions: mentionsIn(told, task.owners, broadcast) });
+  const address = (message: PendingMessage) => ({
+    ...message,
+    open,
+    mentions: mentionsIn(message, task.owners, broadcast),
+  });
   const deliveries = await sendNotification(run.messages.map(address), world, task);
   if (task.dryRun) return { ...run, messages: deliveries, errors: [] };
   const errors = [...describeFailures(deliveries, world.sender), ...(await settleMessages(deliveries, world))];
@@ -307,7 +311,7 @@ async function revise(order: Order, before: JobExecutions, listing: Promise<List
   }
 }
 
-type Change = { document: JobExecutions | undefined; outcome?: Outcome; messages?: PendingAlert[] };
+type Change = { document: JobExecutions | undefined; outcome?: Outcome; messages?: PendingMessage[] };
 
 /**
  * Reads the document, changes and stores it, and does it again where another run stored it first.
@@ -901,7 +905,7 @@ export function routeNews(news: News[], owners: Owners, broadcast: string | null
 }
 
 /** Whom to mention in a message, by the alerts in it: not by what has only recovered. */
-export function mentionsIn({ channel, news }: Told, owners: Owners, broadcast: string | null): string[] {
+export function mentionsIn({ channel, news }: Message, owners: Owners, broadcast: string | null): string[] {
   const alerts = news.filter(({ kind }) => kind === "consecutive" || kind === "cumulative");
   const targets = alerts.flatMap(({ job }) => ownersOf(job, owners).map((owner) => targetOf(owner, owners)));
   const here = targets.filter((target) => bareName(target?.channel ?? null) === bareName(channel ?? broadcast));
@@ -1043,7 +1047,7 @@ type Paragraph = { head: string; list: string[]; jobs: number };
 type Context = { format: Format; links: Links; at: string; title?: string | undefined };
 
 /** What a message is made of. */
-export type Content = Pick<Told, "pipeline" | "news" | "hello"> & { mentions: string[] };
+export type Content = Pick<Message, "pipeline" | "news" | "hello"> & { mentions: string[] };
 
 /**
  * The text of a message in the language of a chat, of at most 3,900 characters: a first line that
@@ -1116,12 +1120,12 @@ function writeFirstLine({ news, pipeline }: Content, title: string | undefined, 
   return `${counts.join(", ")} in ${placeOf(pipeline, format)}${cause}, ${linkPipeline(pipeline, format)}`;
 }
 
-function placeOf({ project, branch, commit }: Told["pipeline"], { text }: Format) {
+function placeOf({ project, branch, commit }: Message["pipeline"], { text }: Format) {
   const name = project.name ?? "this project";
   return `${text(cut(name, MAX_LABEL))} ${text(cut(branch ?? shorten(commit), MAX_LABEL))}`;
 }
 
-function linkPipeline(pipeline: Told["pipeline"], format: Format) {
+function linkPipeline(pipeline: Message["pipeline"], format: Format) {
   return linkTo(linksOf(pipeline).pipeline, `pipeline ${pipeline.id}`, format);
 }
 
@@ -1210,7 +1214,7 @@ function describeGone({ length }: Group) {
 }
 
 /** The message of the first day: whoever sees it later knows that the document was lost. */
-function writeHello(hello: NonNullable<Told["hello"]>, pipeline: Told["pipeline"], format: Format): string {
+function writeHello(hello: NonNullable<Message["hello"]>, pipeline: Message["pipeline"], format: Format): string {
   const { in_a_row, often, window, document } = hello;
   const from = linkPipeline(pipeline, format);
   return [
@@ -1220,13 +1224,13 @@ function writeHello(hello: NonNullable<Told["hello"]>, pipeline: Told["pipeline"
   ].join("\n");
 }
 
-function sayHello(task: Task, document: string): Told {
+function sayHello(task: Task, document: string): Message {
   const { CONSECUTIVE_THRESHOLD: in_a_row, CUMULATIVE_THRESHOLD: often, CUMULATIVE_LENGTH: window } = task.limits;
   const hello = { document, in_a_row, often, window };
   return { channel: null, pipeline: describePipeline(task), news: [], hello };
 }
 
-function describePipeline({ pipeline, now }: Pick<Task, "pipeline" | "now">): Told["pipeline"] {
+function describePipeline({ pipeline, now }: Pick<Task, "pipeline" | "now">): Message["pipeline"] {
   const { CI_PIPELINE_ID: id, CI_COMMIT_SHA: commit, CI_COMMIT_BRANCH: branch, CI_PIPELINE_URL: url } = pipeline;
   return { id, commit, branch, url, at: now.toISOString(), project: projectOf(pipeline) };
 }
@@ -1392,37 +1396,43 @@ const MAX_WAITING = 10; // of one channel, in one run: a token that was dead for
 const SETTLE_TIMEOUT_MS = 20_000; // on top of the run's: what became of the messages must still be stored
 
 /** A message as it is sent: whom to mention, and how many alerts are open after this pipeline. */
-export type Message = PendingAlert & { mentions: string[]; open: number };
+export type AddressedMessage = PendingMessage & { mentions: string[]; open: number };
 
 /** A message and what became of it: it may be sent again once it is `due`. */
-export type Delivery = Message & { delivered: boolean; isDropped?: boolean; failure?: Failure };
+export type Delivery = AddressedMessage & { delivered: boolean; isDropped?: boolean; failure?: Failure };
 
 /** Records in the document what this run tells, and takes over what is due of earlier runs. */
-function recordMessages(document: JobExecutions, told: Told[], { owners, now }: Task, broadcast: string | null) {
-  const channelOf = ({ channel }: Told) => bareName(channel ?? broadcast);
-  const waitMs = ({ due }: PendingAlert) => Date.parse(due) - now.getTime();
+function recordMessages(document: JobExecutions, own: Message[], { owners, now }: Task, broadcast: string | null) {
+  const channelOf = ({ channel }: Message) => bareName(channel ?? broadcast);
+  const waitMs = ({ due }: PendingMessage) => Date.parse(due) - now.getTime();
   // A message that waits for longer than a day was recorded by a clock that ran ahead.
-  const due = document.pending_alerts.filter((alert) => waitMs(alert) <= 0 || waitMs(alert) > DAY_MS);
+  const due = document.pending_alerts.filter((message) => waitMs(message) <= 0 || waitMs(message) > DAY_MS);
   // Without channels, all was said in one place. A channel that no owner has may be anybody's.
-  const isSendable = ({ channel }: Told) => channel === null || (broadcast !== null && isKnownChannel(channel, owners));
-  const dropped = due.filter((alert) => !isSendable(alert));
+  const isSendable = ({ channel }: Message) =>
+    channel === null || (broadcast !== null && isKnownChannel(channel, owners));
+  const dropped = due.filter((message) => !isSendable(message));
   const sendable = groupBy(due.filter(isSendable), channelOf).flatMap((all) => all.slice(0, MAX_WAITING));
 
   const dueNext = new Date(now.getTime() + DUE_MS).toISOString();
-  const record = (alert: Told): PendingAlert => ({ ...alert, id: randomUUID(), due: dueNext, held: undefined });
-  const renewed = new Map(sendable.map((alert) => [alert, record(alert)]));
-  const kept = document.pending_alerts.filter((alert) => !dropped.includes(alert));
-  const earlier = kept.map((alert) => renewed.get(alert) ?? alert); // in its place: the order stays
-  const own = told.map(record).map((alert) => {
-    const held = earlier.findLast((other) => other.held && channelOf(other) === channelOf(alert));
-    return held ? { ...alert, due: held.due, held: true } : alert; // it must not come before that one
+  const record = (message: Message): PendingMessage => ({
+    ...message,
+    id: randomUUID(),
+    due: dueNext,
+    held: undefined,
   });
-  const messages = [...renewed.values(), ...own.filter(({ held }) => !held)];
+  const renewed = new Map(sendable.map((message) => [message, record(message)]));
+  const kept = document.pending_alerts.filter((message) => !dropped.includes(message));
+  const earlier = kept.map((message) => renewed.get(message) ?? message); // in its place: the order stays
+  const recorded = own.map(record).map((message) => {
+    const held = earlier.findLast((other) => other.held && channelOf(other) === channelOf(message));
+    return held ? { ...message, due: held.due, held: true } : message; // it must not come before that one
+  });
+  const messages = [...renewed.values(), ...recorded.filter(({ held }) => !held)];
   const channels = [...new Set(dropped.map(({ channel }) => channel))];
   const lost = channels.map((channel) => `What waited for ${channel} is dropped: no owner has that channel any more`);
-  const isSame = due.length === 0 && told.length === 0;
+  const isSame = due.length === 0 && own.length === 0;
   return {
-    document: isSame ? document : { ...document, pending_alerts: [...earlier, ...own] },
+    document: isSame ? document : { ...document, pending_alerts: [...earlier, ...recorded] },
     messages,
     warnings: broadcast === null ? [] : lost,
   };
@@ -1433,7 +1443,7 @@ function recordMessages(document: JobExecutions, told: Told[], { owners, now }: 
  * is for that channel, and no other.
  */
 export async function sendNotification(
-  messages: Message[],
+  messages: AddressedMessage[],
   { sender, signal }: Pick<World, "sender" | "signal">,
   { now, dryRun }: Pick<Task, "now" | "dryRun">,
 ): Promise<Delivery[]> {
@@ -1442,7 +1452,12 @@ export async function sendNotification(
   return (await Promise.all(queues.map((queue) => sendInOrder(queue, sender, now, signal)))).flat();
 }
 
-async function sendInOrder(queue: Message[], sender: Sender, now: Date, signal: AbortSignal): Promise<Delivery[]> {
+async function sendInOrder(
+  queue: AddressedMessage[],
+  sender: Sender,
+  now: Date,
+  signal: AbortSignal,
+): Promise<Delivery[]> {
   const deliveries: Delivery[] = [];
   for (const [i, message] of queue.entries()) {
     try {
@@ -1473,10 +1488,10 @@ async function settleMessages(deliveries: Delivery[], { store, pause }: World): 
     const signal = AbortSignal.timeout(SETTLE_TIMEOUT_MS);
     await changeDocument({ store, pause, signal }, async (document) => {
       if (!document?.pending_alerts.some(({ id }) => settled.has(id))) return { document };
-      const pending_alerts = document.pending_alerts.flatMap((alert) => {
-        const delivery = settled.get(alert.id);
+      const pending_alerts = document.pending_alerts.flatMap((message) => {
+        const delivery = settled.get(message.id);
         if (delivery?.delivered || delivery?.isDropped) return [];
-        return delivery ? { ...alert, due: delivery.due, held: delivery.held || undefined } : alert;
+        return delivery ? { ...message, due: delivery.due, held: delivery.held || undefined } : message;
       });
       return { document: { ...document, pending_alerts } };
     });
@@ -1777,7 +1792,7 @@ export type Sender = {
   name: string;
   place: string;
   broadcast: string | null;
-  send: (message: Message, channel: string | null, signal: AbortSignal) => Promise<void>;
+  send: (message: AddressedMessage, channel: string | null, signal: AbortSignal) => Promise<void>;
 };
 
 /** For a command and stdout: `environment` has no secrets, `print` throws where nobody reads. */
@@ -1789,7 +1804,7 @@ export function openSender(access: SenderAccess, network: Network, output: Outpu
   if (SLACK_API_TOKEN) return slackSender(access, network);
   if (SLACK_WEBHOOK_URL) return webhookSender(SLACK_WEBHOOK_URL, network);
   if (ALERT_COMMAND) return commandSender(ALERT_COMMAND, output);
-  const send = (message: Message) => output.print(`${writeMessage(message, PLAIN)}\n`);
+  const send = (message: AddressedMessage) => output.print(`${writeMessage(message, PLAIN)}\n`);
   return { name: "stdout", place: "this log", broadcast: null, send };
 }
 

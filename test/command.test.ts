@@ -5,7 +5,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { MARKDOWN, type Message, openSender, sendNotification, writeMessage } from "../check-failures.ts";
+import { type AddressedMessage, MARKDOWN, openSender, sendNotification, writeMessage } from "../check-failures.ts";
 import {
   documentOf,
   failed,
@@ -49,8 +49,11 @@ function setWorkshop(t: Scope) {
     read: (name: string) => readFileSync(join(folder.path, name), "utf8"),
     has: (name: string) => existsSync(join(folder.path, name)),
     /** Gives the messages to a command; resolves to what became of each. */
-    send: (command: string, messages: Message[] = [messageOf("unit tests")], signal = new AbortController().signal) =>
-      sendNotification(messages, { sender: openCommand(command), signal }, { now: NOW }),
+    send: (
+      command: string,
+      messages: AddressedMessage[] = [messageOf("unit tests")],
+      signal = new AbortController().signal,
+    ) => sendNotification(messages, { sender: openCommand(command), signal }, { now: NOW }),
   };
 }
 

@@ -3,10 +3,10 @@ import assert from "node:assert/strict";
 import type { ServerResponse } from "node:http";
 import { describe, test } from "node:test";
 import {
+  type AddressedMessage,
   type JobExecutions,
-  type Message,
   openSender,
-  type PendingAlert,
+  type PendingMessage,
   type PipelineJob,
   type Run,
   sendNotification,
@@ -85,7 +85,7 @@ describe("a run of the script", { concurrency: 2 }, () => {
     assert.deepEqual([channel, text, delivered, others.length], ["#ci", slack.messages[0]?.text, true, 0]);
     assert.equal(methodsOf(s3.requests), "GET PUT GET PUT");
     const [, counting] = s3.requests;
-    const [pending, ...more]: PendingAlert[] = JSON.parse(`${counting?.body}`).pending_alerts;
+    const [pending, ...more]: PendingMessage[] = JSON.parse(`${counting?.body}`).pending_alerts;
     assert.deepEqual(more, []);
     assert.ok(pending);
     assert.deepEqual(Object.keys(pending).sort(), ["channel", "due", "id", "news", "pipeline"]);
@@ -364,10 +364,10 @@ async function setScene(t: Scope, document: JobExecutions, files: Record<string,
 
 const breaking = () => documentOf(["unit tests", history("✗✗")]);
 const deliveriesOf = ({ messages }: Run) => messages.map(({ channel, delivered }) => [channel, delivered]);
-const textsFor = (alerts: PendingAlert[]) => alerts.map((alert) => slackText(alert));
+const textsFor = (alerts: PendingMessage[]) => alerts.map((alert) => slackText(alert));
 
 describe("checkConsistentFailures(), with messages that an earlier run left over,", () => {
-  const leftOver = (rest: Partial<PendingAlert> = {}) => ({
+  const leftOver = (rest: Partial<PendingMessage> = {}) => ({
     ...documentOf(),
     pending_alerts: [pendingAlert("unit tests", rest)],
   });
@@ -384,7 +384,7 @@ describe("checkConsistentFailures(), with messages that an earlier run left over
 
   test("takes them over under an id of its own before it sends them, due again in five minutes", async (t) => {
     const { slack, count, pending } = await setScene(t, leftOver());
-    const seen: PendingAlert[] = [];
+    const seen: PendingMessage[] = [];
     const answer: Fault["answer"] = async (response) => {
       seen.push(...(await pending()));
       answerJson(response, { ok: true });
@@ -737,7 +737,7 @@ describe("checkConsistentFailures(), where Slack asks to wait,", () => {
 });
 
 describe("sendNotification()", () => {
-  const messageFor = (channel: string): Message => messageOf(`for ${channel}`, { channel });
+  const messageFor = (channel: string): AddressedMessage => messageOf(`for ${channel}`, { channel });
 
   /** Slack, and a way to send messages through it within this process. */
   async function startSender(t: Scope, variables: (slack: Awaited<ReturnType<typeof startSlack>>) => Variables) {
@@ -747,7 +747,7 @@ describe("sendNotification()", () => {
     const sender = openSender(access, network, { environment: {}, print: async () => {}, say: () => {} });
     return {
       slack,
-      send: (messages: Message[], { signal = new AbortController().signal, dryRun = false } = {}) =>
+      send: (messages: AddressedMessage[], { signal = new AbortController().signal, dryRun = false } = {}) =>
         sendNotification(messages, { sender, signal }, { now: NOW, dryRun }),
     };
   }

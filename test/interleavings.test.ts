@@ -9,12 +9,12 @@ import { test } from "node:test";
 import fc from "fast-check";
 import {
   type JobExecutions,
-  type PendingAlert,
+  type Message,
+  type PendingMessage,
   parseOwners,
   reviseStatistics,
   routeNews,
   type Task,
-  type Told,
   type TrackedJob,
   updateStatistics,
 } from "../check-failures.ts";
@@ -181,7 +181,7 @@ type Upload = Played["landings"][number];
 
 // ── What is expected of it, from the statistics and the messages alone.
 
-const keyOf = (told: Told) => `${told.channel} ${slackText(told)}`;
+const keyOf = (told: Message) => `${told.channel} ${slackText(told)}`;
 
 const statisticsOf = ({ pipeline_id, jobs }: JobExecutions) => JSON.stringify([pipeline_id, [...jobs]]);
 const isCount = ({ before, after }: Upload) => statisticsOf(before) !== statisticsOf(after);
@@ -280,7 +280,7 @@ function checkHandedOn({ landings }: Played) {
   }
 }
 
-const channelsOf = (messages: Told[]) => [...new Set(messages.map(({ channel }) => channel))];
+const channelsOf = (messages: Message[]) => [...new Set(messages.map(({ channel }) => channel))];
 
 /**
  * Each channel is told in the order in which the document has its messages, and not on beyond the first that failed,
@@ -302,7 +302,7 @@ function checkOrder({ actors, landings }: Played) {
   }
   for (const { before, after } of landings) {
     for (const channel of channelsOf(before.pending_alerts)) {
-      const keysOf = (alerts: PendingAlert[]) => alerts.filter((alert) => alert.channel === channel).map(keyOf);
+      const keysOf = (alerts: PendingMessage[]) => alerts.filter((alert) => alert.channel === channel).map(keyOf);
       const [was, is] = [keysOf(before.pending_alerts), keysOf(after.pending_alerts)];
       const stay = was.filter((key) => is.includes(key));
       assert.deepEqual(is.slice(0, stay.length), stay, "An upload changed the order of what a channel is to be told");

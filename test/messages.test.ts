@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
 import {
+  type AddressedMessage,
   checkConsistentFailures,
   type Format,
   MARKDOWN,
@@ -11,7 +12,6 @@ import {
   PLAIN,
   parseOwners,
   SLACK,
-  type Told,
   type Turn,
   WEBHOOK,
   writeMessage,
@@ -50,14 +50,14 @@ const linkToChanges = (from: string, to: string) => `<${PROJECT}/compare/${from}
 /** A pipeline of which no address is known. */
 const WITHOUT_LINKS = { pipeline: { ...PIPELINE_TOLD, project: { name: "acme/shop" } } };
 
-const write = (news: News[], rest: Partial<Told> = {}, format: Format = SLACK) =>
+const write = (news: News[], rest: Partial<Message> = {}, format: Format = SLACK) =>
   writeMessage({ ...toldOf(news, rest), mentions: [] }, format);
 const firstLineOf = (...args: Parameters<typeof write>) => write(...args).split("\n")[0] ?? "";
 const paragraphsOf = (...args: Parameters<typeof write>) =>
   write(...args)
     .split("\n\n")
     .slice(1);
-const paragraphOf = (item: News, rest: Partial<Told> = {}) => paragraphsOf([item], rest)[0] ?? "";
+const paragraphOf = (item: News, rest: Partial<Message> = {}) => paragraphsOf([item], rest)[0] ?? "";
 
 /** Evidence that one commit is at fault: the job had passed with the commit before it. */
 const DIRECT: Turn = { commit: "c0ffee02", title: "Add a cart", author: "Ada Lovelace", from: "77aa01d3" };
@@ -613,7 +613,8 @@ describe("writeMessage() takes names, titles, authors and branches for data", ()
 });
 
 describe("writeSubject()", () => {
-  const subjectOf = (news: News[], rest: Partial<Told> = {}) => writeSubject({ ...toldOf(news, rest), mentions: [] });
+  const subjectOf = (news: News[], rest: Partial<Message> = {}) =>
+    writeSubject({ ...toldOf(news, rest), mentions: [] });
 
   test("is the first line as plain text, without addresses and mentions", () => {
     const content = { ...toldOf([broken("a *b* <c>", DIRECT)]), mentions: ["<!here>"] };
@@ -775,8 +776,8 @@ describe("whoever can write the document", () => {
   /** A run of a pipeline without failures on a document with these messages. */
   async function deliver(pending_alerts: object[], document: object = {}) {
     const { store, stored } = memoryStore(JSON.stringify({ pipeline_id: 1004, jobs: {}, ...document, pending_alerts }));
-    const messages: (Message & { to: string | null })[] = [];
-    const send = async (message: Message, to: string | null) => void messages.push({ ...message, to });
+    const messages: (AddressedMessage & { to: string | null })[] = [];
+    const send = async (message: AddressedMessage, to: string | null) => void messages.push({ ...message, to });
     const { world } = makeWorld({ store, sender: { name: "Slack", place: "the test", broadcast: "#ci", send } });
     const run = await checkConsistentFailures({ ...(await taskOf()), owners }, world);
     const textsIn = (format: Format) => messages.map((message) => writeMessage(message, format));

@@ -1,5 +1,6 @@
 /** What tests are made of: each builder has a default for all that a test does not care about. */
 import {
+  type AddressedMessage,
   checkConsistentFailures,
   type Execution,
   type JobExecutions,
@@ -7,7 +8,7 @@ import {
   type Listing,
   type Message,
   type News,
-  type PendingAlert,
+  type PendingMessage,
   type PipelineJob,
   parseSettings,
   readOwners,
@@ -15,7 +16,6 @@ import {
   SLACK,
   type Store,
   type Task,
-  type Told,
   type TrackedJob,
   type World,
   writeMessage,
@@ -117,7 +117,7 @@ export const newsOf = (job: string, rest: Partial<News> = {}): News => ({
 });
 
 /** What messages say of the pipeline of `settings`. */
-export const PIPELINE_TOLD: Told["pipeline"] = {
+export const PIPELINE_TOLD: Message["pipeline"] = {
   id: 1005,
   commit: "0ddba11",
   branch: "main",
@@ -126,7 +126,7 @@ export const PIPELINE_TOLD: Told["pipeline"] = {
 };
 
 /** What a channel is to be told. */
-export const toldOf = (news: News[], rest: Partial<Told> = {}): Told => ({
+export const toldOf = (news: News[], rest: Partial<Message> = {}): Message => ({
   channel: null,
   pipeline: PIPELINE_TOLD,
   news,
@@ -134,7 +134,7 @@ export const toldOf = (news: News[], rest: Partial<Told> = {}): Told => ({
 });
 
 /** A message that an earlier run left over, due a minute ago: that this job is broken. */
-export const pendingAlert = (job: string, rest: Partial<PendingAlert> = {}): PendingAlert => ({
+export const pendingAlert = (job: string, rest: Partial<PendingMessage> = {}): PendingMessage => ({
   ...toldOf([newsOf(job)]),
   id: `left over: ${job}`,
   due: new Date(NOW.getTime() - MINUTE).toISOString(),
@@ -142,7 +142,7 @@ export const pendingAlert = (job: string, rest: Partial<PendingAlert> = {}): Pen
 });
 
 /** A message as a sender gets it. */
-export const messageOf = (job: string, rest: Partial<Message> = {}): Message => ({
+export const messageOf = (job: string, rest: Partial<AddressedMessage> = {}): AddressedMessage => ({
   ...pendingAlert(job),
   mentions: [],
   open: 1,
@@ -150,7 +150,7 @@ export const messageOf = (job: string, rest: Partial<Message> = {}): Message => 
 });
 
 /** A message as Slack gets it. */
-export const slackText = (told: Told, mentions: string[] = []) => writeMessage({ ...told, mentions }, SLACK);
+export const slackText = (told: Message, mentions: string[] = []) => writeMessage({ ...told, mentions }, SLACK);
 
 /** A store in memory, with the versions of a real one; `text` is what it holds. */
 export function memoryStore(text?: string) {

@@ -4,8 +4,8 @@
  */
 import { setImmediate as tick } from "node:timers/promises";
 import {
+  type AddressedMessage,
   checkConsistentFailures,
-  type Message,
   type PipelineJob,
   type Run,
   type Store,
@@ -25,7 +25,12 @@ export type Fate = "done" | "failed" | "lost" | "echo" | "refused" | "limited" |
 /** For how long Slack asks to wait. */
 export const LIMIT_MS = 3 * MINUTE;
 
-export type Step = { kind: "list" | "read" | "upload" | "send"; fate: Fate; sent?: Message; hasLanded?: boolean };
+export type Step = {
+  kind: "list" | "read" | "upload" | "send";
+  fate: Fate;
+  sent?: AddressedMessage;
+  hasLanded?: boolean;
+};
 
 export type Actor = {
   task: Task;
@@ -42,7 +47,7 @@ export type Actor = {
 export type Landing = { actor: Actor; before: string | undefined; after: string };
 
 /** A message that was told. */
-export type Taken = { actor: Actor; step: Step; sent: Message };
+export type Taken = { actor: Actor; step: Step; sent: AddressedMessage };
 
 /** What becomes of a step of this kind. */
 function fateOf(drawn: Fate, kind: Step["kind"], isCommand: boolean): Fate {
@@ -62,7 +67,12 @@ export function createWorld(text: string | undefined) {
   let wake = () => {};
 
   /** Holds a run until its gate is opened with the fate of the step. */
-  function hold<T>(actor: Actor, kind: Step["kind"], carryOut: (step: Step) => Promise<T>, sent?: Message): Promise<T> {
+  function hold<T>(
+    actor: Actor,
+    kind: Step["kind"],
+    carryOut: (step: Step) => Promise<T>,
+    sent?: AddressedMessage,
+  ): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       const gate = (drawn: Fate) => {
         const fate = fateOf(drawn, kind, actor.broadcast === null);
@@ -101,7 +111,7 @@ export function createWorld(text: string | undefined) {
           return step.fate !== "echo";
         }),
     };
-    const send = (sent: Message) =>
+    const send = (sent: AddressedMessage) =>
       hold(actor, "send", async (step) => void world.taken.push({ actor, step, sent }), sent);
     const end = (result: Pick<Actor, "run" | "error">) => {
       Object.assign(actor, result, { isOver: true });

@@ -99,8 +99,8 @@ const FAILURES = [true, true, true, false, false, false];
 /** Runs the main job for a job that fails three times and then passes three times, and looks at all that came of it. */
 async function followJob(command: string[], folder: string, changes = {}, channels = ["#ci"]): Promise<string> {
   const { s3, gitlab, slack, env, close } = await startStandIns();
-  type Told = { head: string; text: string };
-  const runs: { code: number | null; stderr: string; table: string; told: Told[] }[] = [];
+  type Message = { head: string; text: string };
+  const runs: { code: number | null; stderr: string; table: string; told: Message[] }[] = [];
   try {
     for (const [i, failing] of FAILURES.entries()) {
       const id = 1001 + i;
