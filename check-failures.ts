@@ -14,7 +14,7 @@
  *
  * Audit map. What leaves this process, to whom, by which function, with which secret:
  *
- *   the document           S3          s3Store         AWS credentials: the SDK finds them by itself
+ *   the document           S3          s3Store         AWS credentials, which the SDK finds
  *   questions for jobs     GitLab      listPages       GITLAB_TOKEN or CI_JOB_TOKEN
  *   messages               Slack       slackSender     SLACK_API_TOKEN
  *                          a webhook   webhookSender   SLACK_WEBHOOK_URL, which is the secret
@@ -23,22 +23,23 @@
  *   messages, table, JSON, stdout and  printerFor      none: it masks the value of each of these
  *   errors, commands' output  stderr
  *
- * - Variables decide where tokens go. Who can set CI_API_V4_URL or SLACK_API_URL gets the token that
- *   is for it, over plain http where the address says so; AWS's own variables and files (an
+ * - Variables decide where tokens go. Who can set CI_API_V4_URL or SLACK_API_URL gets the token
+ *   that is for it, over plain http where the address says so; AWS's own variables and files (an
  *   AWS_ENDPOINT_URL, a profile) decide where its credentials come from and where they are used.
- * - GitLab, Slack and webhooks are asked by `request`, whose `exchange` opens the connection, sends
- *   the headers that it is given, and follows no redirect. With HTTPS_PROXY or HTTP_PROXY, and where
- *   the runtime can, that is by the proxy (`agentsFor`), which gets the password in its own address.
- * - `fileStore` writes the document where JOB_EXECUTIONS_URL is a path. `readTextFile` reads that,
- *   PIPELINE_JOBS_FILE, JOB_OWNERS_FILE and OWNER_CHANNELS_FILE. `isMain` looks at the path that was
- *   started. The AWS SDK reads AWS's own files, and may ask AWS for credentials.
+ * - GitLab, Slack and webhooks are asked by `request`, whose `exchange` opens the connection,
+ *   sends the headers that it is given, and follows no redirect. With HTTPS_PROXY or HTTP_PROXY,
+ *   and where the runtime can, that is by the proxy (`agentsFor`), which gets the password in its
+ *   own address.
+ * - `fileStore` writes the document where JOB_EXECUTIONS_URL is a path. `readTextFile` reads
+ *   that, PIPELINE_JOBS_FILE, JOB_OWNERS_FILE and OWNER_CHANNELS_FILE. `isMain` looks at the path
+ *   that was started. The AWS SDK reads AWS's own files, and may ask AWS for credentials.
  * - `runCommand` starts ALERT_COMMAND; the AWS SDK, a `credential_process` that AWS's files name.
  * - The command line sees the whole environment, and hands it out: by `parseSettings`, to each
- *   function the variables in its type; by `withoutSecrets`, the rest to ALERT_COMMAND. DEBUG prints
- *   stack traces.
- * - Whoever can write the document can make the bot speak, but only in the words of `writeMessage`,
- *   to which all in it is data; with links to http(s) addresses; in the broadcast channel and in
- *   those that the owners' files name.
+ *   function the variables in its type; by `withoutSecrets`, the rest to ALERT_COMMAND. DEBUG
+ *   prints stack traces.
+ * - Whoever can write the document can make the bot speak, but only in the words of
+ *   `writeMessage`, to which all in it is data; with links to http(s) addresses; in the broadcast
+ *   channel and in those that the owners' files name.
  */
 import { spawn } from "node:child_process";
 import { createHash, randomUUID } from "node:crypto";
@@ -172,8 +173,8 @@ const Message = v.object({
 export type Message = v.InferOutput<typeof Message>;
 
 /**
- * What is not delivered yet. A run may send it once it is `due`, and then gives it a new `id`. It is
- * `held` where Slack asked to wait; else another run is just sending it.
+ * What is not delivered yet. A run may send it once it is `due`, and then gives it a new `id`. It
+ * is `held` where Slack asked to wait; else another run is just sending it.
  */
 const PendingMessage = v.object({ id: v.string(), due: Timestamp, held: v.optional(v.boolean()), ...Message.entries });
 export type PendingMessage = v.InferOutput<typeof PendingMessage>;
@@ -518,7 +519,7 @@ function addExecution(
   before: JobExecutions,
   { pipeline, limits, now }: Counting,
 ) {
-  const { last_run = now.toISOString() } = job; // the original has none: its time to expire begins now
+  const { last_run = now.toISOString() } = job; // the original has none
   if (!execution) return { ...job, jobs_info: job.jobs_info.slice(-limits.CUMULATIVE_LENGTH), last_run };
   const since = job.executions_since_alert === undefined ? undefined : job.executions_since_alert + 1;
   const pass = before.passed.get(name);
@@ -863,7 +864,7 @@ function toRegExp(pattern: string): RegExp {
     if (token.startsWith("*")) return "\0";
     return token === "?" ? "." : escaped.replace(/[\\^$.*+?()[\]{}|/]/, "\\$&");
   });
-  // In `*a*b`, the first * ends at the first `a`, which is as good as any: else many stars are slow.
+  // In `*a*b`, the first * ends at the first `a`, as good as any: else many stars are slow.
   const stars = source.replace(/\0([^\0]*)(?=\0)/g, "((?!$1).)*$1").replace("\0", ".*");
   return new RegExp(`^${stars}$`, "su");
 }
@@ -1013,7 +1014,7 @@ export const PLAIN: Format = {
   mention: () => "",
 };
 
-const EMOJI = /:(?=[\p{L}\p{N}_+'-]+:)|(?<=\b(https?|ftp)):(?=\/\/)/giu; // and what would become a link
+const EMOJI = /:(?=[\p{L}\p{N}_+'-]+:)|(?<=\b(https?|ftp)):(?=\/\/)/giu; // also the : of an address
 
 /** An invisible character (U+2060) in front of a mark at the edge of a word makes it plain text. */
 function disarm(text: string) {
@@ -1391,7 +1392,7 @@ function documentToJson(
 
 // --- Delivery: messages are recorded in the document, sent, and taken out or handed on.
 
-const DUE_MS = 5 * MINUTE_MS; // a run that recorded a message is over long before another may send it
+const DUE_MS = 5 * MINUTE_MS; // the run that recorded a message is over long before
 const MAX_WAITING = 10; // of one channel, in one run: a token that was dead for long is no flood
 const SETTLE_TIMEOUT_MS = 20_000; // on top of the run's: what became of the messages must still be stored
 
@@ -1644,7 +1645,7 @@ const AWS_ADVICE: [said: RegExp, todo: string][] = [
     "set AWS_REGION to the bucket's",
   ],
   [/RequestTimeTooSkewed/, "set the clock of this machine"],
-  [/encoded data was not valid/, "the document is not UTF-8: restore an earlier version of it"],
+  [/encoded data was not valid/, "the document is not UTF-8: restore an earlier version"],
   [/ BUCKET\.(?!.*\.amazonaws\.com)/, NOT_PATH_STYLE],
   [/^upload 403 /, `${RIGHTS}; if the bucket demands an encryption, set S3_SSE, e.g. aws:kms`],
   [/^read 403 /, RIGHTS],
@@ -1698,7 +1699,7 @@ const MAY_NOT_READ = [401, 403, 404];
 
 /** Asks GitLab for the jobs of a pipeline and of its child pipelines. */
 async function gitLabJobs(access: JobsAccess, id: number, network: Network, signal: AbortSignal): Promise<Listing> {
-  const warnings = new Map<string, string>(); // one for each trouble; told once all is listed: what fails says more
+  const warnings = new Map<string, string>(); // one a trouble, for when all is listed
   const list = <T extends v.GenericSchema>(path: string, schema: T) => listPages(access, path, schema, network, signal);
 
   async function listOrWarn<T extends v.GenericSchema>(path: string, schema: T, warning: string) {
@@ -2067,7 +2068,7 @@ const TEXT = v.string();
 
 const Settings = v.object({
   pipeline: v.object({
-    CI_PIPELINE_ID: env("the pipeline that is counted: a number that grows", integer("1005"), REQUIRED),
+    CI_PIPELINE_ID: env("the pipeline that is counted, a number that grows", integer("1005"), REQUIRED),
     CI_COMMIT_SHA: env(
       "the commit of the pipeline",
       matching(/^[0-9a-f]{7,64}$/i, "7 to 64 hex digits, e.g. 0ddba11"),
@@ -2175,7 +2176,7 @@ function checkRules(given: Variables): [variable: string, isRight: boolean, expe
     ["SLACK_CHANNEL", !token || !!channel, "set together with SLACK_API_TOKEN, e.g. #ci-alerts"],
     ["SLACK_API_TOKEN", !channel || !!token, "set together with SLACK_CHANNEL, e.g. xoxb-..."],
     ["SLACK_WEBHOOK_URL", !webhook || !token, "unset beside SLACK_API_TOKEN, e.g. empty"],
-    ["ALERT_COMMAND", !command || !(token || webhook), "unset beside Slack's variables, e.g. empty"],
+    ["ALERT_COMMAND", !command || !(token || webhook), "unset beside Slack's, e.g. empty"],
     ["JOB_OWNERS_FILE", !owners || !(webhook || command), "unset beside a webhook or a command, e.g. empty"],
   ];
 }
