@@ -2098,7 +2098,7 @@ const Settings = v.object({
   }),
   store: v.object({
     JOB_EXECUTIONS_URL: env("where the document is; required where `CI` is set", DOCUMENT, "job_executions.v2.json"),
-    S3_SSE: env("the encryption of the upload; `none` leaves it to the bucket", ENCRYPTIONS, "none"),
+    S3_SSE: env("the upload's encryption; `none` leaves it to the bucket", ENCRYPTIONS, "none"),
     S3_CONDITIONAL_WRITES: env("`off` for stores without `If-Match`: races then lose counts", oneOf("on", "off"), "on"),
     AWS_REGION: env("the bucket's region; `AWS_PROFILE`, keys and all else as the AWS SDK has them", TEXT),
     AWS_DEFAULT_REGION: env("the bucket's region where `AWS_REGION` is not set", TEXT),
@@ -2176,7 +2176,7 @@ function checkRules(given: Variables): [variable: string, isRight: boolean, expe
     ["SLACK_CHANNEL", !token || !!channel, "set together with SLACK_API_TOKEN, e.g. #ci-alerts"],
     ["SLACK_API_TOKEN", !channel || !!token, "set together with SLACK_CHANNEL, e.g. xoxb-..."],
     ["SLACK_WEBHOOK_URL", !webhook || !token, "unset beside SLACK_API_TOKEN, e.g. empty"],
-    ["ALERT_COMMAND", !command || !(token || webhook), "unset beside Slack's, e.g. empty"],
+    ["ALERT_COMMAND", !command || !(token || webhook), "unset beside Slack's variables, e.g. empty"],
     ["JOB_OWNERS_FILE", !owners || !(webhook || command), "unset beside a webhook or a command, e.g. empty"],
   ];
 }
