@@ -420,7 +420,7 @@ type Counting = Pick<Task, "pipeline" | "limits" | "now">;
  * nothing but the commit with which it passed last.
  */
 export function updateStatistics(before: JobExecutions, listing: Listing, counting: Counting): Update {
-  const { pipeline, limits, now } = counting;
+  const { limits, now } = counting;
   const latest = new Map(listing.jobs.map((job) => [job.name, job]));
   const isExpired = expiryOf(before, counting);
   const reached = noneReached();
@@ -460,11 +460,16 @@ export function updateStatistics(before: JobExecutions, listing: Listing, counti
     if (job.alert || !isClean) jobs.set(name, job);
     else if (lastCommit) passed.set(name, { commit: lastCommit, at: counted.last_run });
   }
-  const { CI_PIPELINE_ID: pipeline_id, CI_COMMIT_SHA: commit } = pipeline;
-  const known = projectOf(pipeline, before.project?.name);
-  const project = Object.keys(known).length > 0 ? known : undefined;
-  const document = { ...before, pipeline_id, commit, counted_at: now.toISOString(), project, jobs, passed };
+  const document = { ...before, ...lastCounted(before, counting), jobs, passed };
   return { outcome: "counted", document, listing, reached, news, warnings };
+}
+
+/** What the document says of the pipeline that was counted last. */
+function lastCounted({ project }: JobExecutions, { pipeline, now }: Counting) {
+  const known = projectOf(pipeline, project?.name);
+  const hasAny = Object.keys(known).length > 0;
+  const { CI_PIPELINE_ID: pipeline_id, CI_COMMIT_SHA: commit } = pipeline;
+  return { pipeline_id, commit, counted_at: now.toISOString(), project: hasAny ? known : undefined };
 }
 
 /** Whether a time is too long before the last pipeline: so a pause without any expires nothing. */
@@ -711,7 +716,8 @@ function toAttempt(job: ListedJob): Attempt {
   const word = isGitHub ? `${conclusion}` : status;
   const failing = isGitHub ? ["failure", "timed_out"] : ["failed"];
   const hasFailed = failing.includes(word) && !job.allow_failure;
-  const outcome = hasFailed ? "failed" : word === "success" ? "passed" : "not run";
+  const otherwise = word === "success" ? "passed" : "not run";
+  const outcome = hasFailed ? "failed" : otherwise;
   const step = job.steps.find((step) => step.conclusion === "failure")?.name;
   const reason = word === "timed_out" ? word : (failure_reason ?? step);
   const isKnown = (isGitHub ? CONCLUSIONS : STATUSES).split(" ").includes(word);
@@ -835,7 +841,7 @@ export function naturalKey(name: string): string {
 }
 
 function compare(a: string | number, b: string | number) {
-  return a < b ? -1 : a > b ? 1 : 0;
+  return Number(a > b) - Number(a < b);
 }
 
 /** The items in groups of the same key, in the order in which the keys come first. */
@@ -1239,7 +1245,8 @@ function describePipeline({ pipeline, now }: Pick<Task, "pipeline" | "now">): Me
 /** What the environment says of the project; the name that is known already stands in for a missing one. */
 function projectOf({ CI_PROJECT_URL: url, ...pipeline }: Pipeline, knownName?: string): Project {
   const name = pipeline.CI_PROJECT_PATH ?? knownName;
-  const ci = pipeline.GITHUB_ACTIONS === "true" ? "github" : pipeline.GITLAB_CI === "true" ? "gitlab" : undefined;
+  const gitlab = pipeline.GITLAB_CI === "true" ? "gitlab" : undefined;
+  const ci = pipeline.GITHUB_ACTIONS === "true" ? "github" : gitlab;
   return { ...(name ? { name } : {}), ...(url ? { url } : {}), ...(ci ? { ci } : {}) };
 }
 
@@ -1556,9 +1563,8 @@ function s3Store(access: StoreAccess, network: Network, object: { Bucket: string
     const said = `${action} ${status ?? "without answer"} ${name} ${reason}`.replace(` ${object.Bucket}.`, " BUCKET.");
     const known = AWS_ADVICE.find(([pattern]) => pattern.test(said))?.[1];
     const what = action === "upload" ? CANNOT_UPLOAD : "Cannot read job executions from";
-    return failure(`${what} ${source}: ${answer}`, adviceOnTrust(error, network) ?? known ?? CHECK_NETWORK, {
-      cause: error,
-    });
+    const todo = adviceOnTrust(error, network) ?? known ?? CHECK_NETWORK;
+    return failure(`${what} ${source}: ${answer}`, todo, { cause: error });
   };
   return {
     source,
@@ -1570,10 +1576,8 @@ function s3Store(access: StoreAccess, network: Network, object: { Bucket: string
       try {
         const { Body, ETag } = await client.send(new GetObjectCommand(object), { abortSignal });
         if (!ETag || !Body) throw new Error(NO_ETAG);
-        const decoder = new TextDecoder("utf-8", { fatal: true });
-        let text = ""; // piece by piece, as the bytes of 56 MB would else be in memory twice
-        for await (const bytes of Body as AsyncIterable<Uint8Array>) text += decoder.decode(bytes, { stream: true });
-        return { text: text + decoder.decode(), version: ETag.replace(/^W\//, "") }; // a proxy's, which S3 refuses
+        const text = await decode(Body as AsyncIterable<Uint8Array>);
+        return { text, version: ETag.replace(/^W\//, "") }; // a proxy makes it weak, and S3 refuses that
       } catch (error) {
         // By its name, as there may be two copies of the SDK.
         if ((error as Error).name === "NoSuchKey") return undefined;
@@ -1581,17 +1585,10 @@ function s3Store(access: StoreAccess, network: Network, object: { Bucket: string
       }
     },
     async write(Body, version, abortSignal) {
-      const command = new PutObjectCommand({
-        ...object,
-        Body,
-        ChecksumSHA256: createHash("sha256").update(Body).digest("base64"), // buckets with object lock want one
-        ContentType: "application/json",
-        ServerSideEncryption: access.S3_SSE === "none" ? undefined : access.S3_SSE,
-        IfMatch: isConditional ? version : undefined,
-        IfNoneMatch: isConditional && version === undefined ? "*" : undefined,
-      });
+      const condition = version === undefined ? { IfNoneMatch: "*" } : { IfMatch: version };
+      const put = { ...object, Body, ...encodingOf(Body, access), ...(isConditional ? condition : {}) };
       try {
-        const { ETag } = await client.send(command, { abortSignal });
+        const { ETag } = await client.send(new PutObjectCommand(put), { abortSignal });
         if (!ETag) throw new Error(NO_ETAG);
         return true;
       } catch (error) {
@@ -1602,6 +1599,20 @@ function s3Store(access: StoreAccess, network: Network, object: { Bucket: string
       }
     },
   };
+}
+
+/** A text of 56 MB piece by piece: its bytes would else be in memory twice. */
+async function decode(body: AsyncIterable<Uint8Array>): Promise<string> {
+  const decoder = new TextDecoder("utf-8", { fatal: true });
+  let text = "";
+  for await (const bytes of body) text += decoder.decode(bytes, { stream: true });
+  return text + decoder.decode();
+}
+
+function encodingOf(body: Buffer, { S3_SSE }: StoreAccess) {
+  const ChecksumSHA256 = createHash("sha256").update(body).digest("base64"); // object lock wants one
+  const ServerSideEncryption = S3_SSE === "none" ? undefined : S3_SSE;
+  return { ChecksumSHA256, ServerSideEncryption, ContentType: "application/json" };
 }
 
 function clientOptions(access: StoreAccess, network: Network) {
@@ -1730,10 +1741,7 @@ async function gitLabJobs(access: JobsAccess, id: number, network: Network, sign
       listOrWarn(`pipelines/${child.id}/jobs?`, ListedJob, warning),
       depth < MAX_DEPTH ? listBelow(child.id, depth + 1, warning) : [],
     ]);
-    const inside = [...latestAttempts((jobs ?? []).map(toAttempt)), ...below].map((job): PipelineJob => {
-      const isAllowed = bridge.allow_failure && job.outcome === "failed";
-      return { ...job, name: `${own.name} / ${job.name}`, outcome: isAllowed ? "not run" : job.outcome };
-    });
+    const inside = [...latestAttempts((jobs ?? []).map(toAttempt)), ...below].map((job) => nameBelow(bridge, job));
     // The trigger job itself is at fault only where no job came of it, as from wrong YAML.
     const hasRun = jobs?.some((job) => STARTED.includes(job.status)) || below.some((job) => job.outcome !== "not run");
     return [{ ...own, outcome: hasRun ? ("passed" as const) : own.outcome }, ...inside];
@@ -1748,6 +1756,12 @@ async function gitLabJobs(access: JobsAccess, id: number, network: Network, sign
     warnings: [...warnings.values()],
     hasNotRun: false,
   };
+}
+
+/** A job of a child pipeline: below a trigger job that may fail, what failed did not run. */
+function nameBelow(bridge: Bridge, job: PipelineJob): PipelineJob {
+  const isAllowed = bridge.allow_failure && job.outcome === "failed";
+  return { ...job, name: `${bridge.name} / ${job.name}`, outcome: isAllowed ? "not run" : job.outcome };
 }
 
 /** All pages of a list: at once where GitLab says how many there are, else one after another. */
@@ -2335,8 +2349,8 @@ async function main(args: string[], variables: Variables): Promise<number> {
     };
     warnOfProxy(variables, warn);
     const environment = withoutSecrets(variables);
-    const say = (text: string) => void print(stderr, text);
-    const surroundings = { variables, environment, signal: stop.signal, print: printOrThrow, say, warn };
+    const streams = { print: printOrThrow, say: (text: string) => void print(stderr, text), warn };
+    const surroundings = { variables, environment, signal: stop.signal, ...streams };
     const { text, json, warnings = [], errors = [] } = await execute(asked, surroundings);
     print(log, paint(text, log, variables));
     const toObject = (_: string, value: unknown) => (value instanceof Map ? Object.fromEntries(value) : value);
@@ -2364,12 +2378,13 @@ function parseArguments(args: string[]): Arguments {
   if (wrong !== undefined) throw fail(`Unknown or repeated argument: ${wrong}`);
   const [, count = "", unit] = /^([1-9]\d{0,4})([dh])$/.exec(args.find((_, i) => isAge(i)) ?? "") ?? [];
   if (has("--max-age") && !(has("report") && count)) throw fail("--max-age is for report, with days or hours: 3d, 12h");
+  const version = has("--version") ? VERSION : undefined;
   if (has("report") && has("--dry-run")) throw fail("--dry-run is not for report, which only reads");
   return {
     isReport: has("report"),
     dryRun: has("--dry-run"),
     json: has("--json"),
-    print: has("--help") || has("-h") ? writeHelp() : has("--version") ? VERSION : undefined,
+    print: has("--help") || has("-h") ? writeHelp() : version,
     maxAgeMs: count ? Number(count) * (unit === "d" ? DAY_MS : HOUR_MS) : undefined,
   };
 }

@@ -135,7 +135,7 @@ describe("check-failures.ts", () => {
   });
 
   test("gives each part of the settings only to those who need it, by their types", () => {
-    assert.deepEqual(functionsWith(/\bStoreAccess\b/), ["openStore", "s3Store", "clientOptions"]);
+    assert.deepEqual(functionsWith(/\bStoreAccess\b/), ["openStore", "s3Store", "encodingOf", "clientOptions"]);
     assert.deepEqual(functionsWith(/\bJobsAccess\b/), ["openJobs", "gitLabJobs", "listPages"]);
     assert.deepEqual(functionsWith(/\bSenderAccess\b/), ["openSender", "slackSender"]);
     const settingsOn = touches.slice(touches.indexOf("// --- Settings: "));
