@@ -1570,8 +1570,8 @@ function s3Store(access: StoreAccess, network: Network, object: { Bucket: string
     source,
     async read(abortSignal) {
       await client.config.credentials().catch((error) => {
-        const isAsked = (error as Error).name !== "CredentialsProviderError"; // else there was none to ask
-        throw explain(error, "role", abortSignal, isAsked ? "AWS's STS" : "the AWS SDK");
+        const isAlone = /CredentialsProviderError|Region is missing/.test(`${error.name} ${error.message}`);
+        throw explain(error, "role", abortSignal, isAlone ? "the AWS SDK" : "AWS's STS");
       });
       try {
         const { Body, ETag } = await client.send(new GetObjectCommand(object), { abortSignal });
@@ -1636,6 +1636,7 @@ const CHECK_KEYS = "check the AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SEC
 const CHECK_ROLE =
   "check AWS_ROLE_ARN, the trust policy of that role, and the audience (aud) of the token that the CI gave";
 const CHECK_FILE = "write the CI's token into the file that AWS_WEB_IDENTITY_TOKEN_FILE names, and check AWS_ROLE_ARN";
+const SET_REGION = "set AWS_REGION to the region of the bucket";
 const RIGHTS = "allow s3:GetObject, s3:PutObject and s3:ListBucket (without it, a missing object is a 403)";
 const NO_IF_MATCH =
   "if the store lacks If-Match, set S3_CONDITIONAL_WRITES=off; if it lacks encryption, set S3_SSE=none";
@@ -1644,6 +1645,7 @@ const CHECK_NETWORK = `check AWS_ENDPOINT_URL_S3, the network, and ${PROXY_ANSWE
 
 /** What to do, by what was asked, the status, the name of the error and its message: the first that matches. */
 const AWS_ADVICE: [said: RegExp, todo: string][] = [
+  [/Region is missing/, SET_REGION],
   [/^\w+ (429|500|50[2-9]) /, "try again later"],
   [/^role .*(ENOENT|no such file)/i, CHECK_FILE],
   [/^role without .*(ECONN|ENOTFOUND|EAI_AGAIN|timed? ?out)/, "check the network, and AWS_ENDPOINT_URL_STS"],
@@ -1651,10 +1653,7 @@ const AWS_ADVICE: [said: RegExp, todo: string][] = [
   [/^role /, CHECK_KEYS],
   [/NoSuchBucket/, "check JOB_EXECUTIONS_URL"],
   [/InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken|[Cc]redentials/, CHECK_KEYS],
-  [
-    /Region is missing|PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocation/,
-    "set AWS_REGION to the bucket's",
-  ],
+  [/PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocation/, SET_REGION],
   [/RequestTimeTooSkewed/, "set the clock of this machine"],
   [/encoded data was not valid/, "the document is not UTF-8: restore an earlier version"],
   [/ BUCKET\.(?!.*\.amazonaws\.com)/, NOT_PATH_STYLE],
@@ -2425,7 +2424,8 @@ async function report({ variables, signal }: Surroundings, maxAgeMs = Number.POS
   const document = stored?.document ?? createInitialJobExecutions();
   const { counted_at } = document;
   const ageMs = counted_at ? Date.now() - Date.parse(counted_at) : Number.POSITIVE_INFINITY;
-  const age = counted_at ? `the last pipeline was counted ${formatDuration(ageMs)} ago` : "no pipeline was counted";
+  const known = counted_at && `the last pipeline was counted ${formatDuration(ageMs)} ago`;
+  const age = known ?? "it is not known when a pipeline was counted";
   const error = `${store.source} is too old: ${age}; check that the job runs in each pipeline of the default branch`;
   return {
     text: `${describeDocument(stored?.document, store.source, age)}\n\n${formatTable(document, limits)}`,

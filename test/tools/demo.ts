@@ -33,11 +33,27 @@ function run(args: string[], env: Record<string, string> = {}): string {
   return stdout;
 }
 
-/** What Slack shows of a text: links as their labels. */
-const shown = (mrkdwn: string) => mrkdwn.replace(/<[^|<>]+\|([^<>]+)>/g, "$1").replace(/^/gm, "  │ ");
+/** What Slack shows of a text: links as their labels. Of a long list, only its ends. */
+const shown = (mrkdwn: string) =>
+  mrkdwn
+    .replace(/<[^|<>]+\|([^<>]+)>/g, "$1")
+    .replace(/^((?:[^,\n]+, ){3})(?:[^,\n]+, ){9,}/gm, "$1… ")
+    .replace(/^/gm, "  │ ");
 
+/** The table and the page, while the forty jobs are broken. */
+function showDocument() {
+  console.log("\n$ npx tsx check-failures.ts report");
+  const lines = run([SCRIPT, "report"]).trimEnd().split("\n");
+  console.log(lines.slice(0, 10).join("\n"));
+  console.log(`… and ${lines.length - 10} more rows`);
+  const file = join(folder, "page.html");
+  writeFileSync(file, run([page, document]));
+  return file;
+}
+
+let sent = 0;
+let file = "";
 for (const [pipeline, { sha, title, author }] of Object.entries(commits)) {
-  console.log(`\n$ CI_PIPELINE_ID=${pipeline} CI_COMMIT_SHA=${sha} npx tsx check-failures.ts`);
   const stdout = run([SCRIPT, "--json"], {
     GITLAB_CI: "true",
     CI_PIPELINE_ID: pipeline,
@@ -49,16 +65,10 @@ for (const [pipeline, { sha, title, author }] of Object.entries(commits)) {
     CI_PROJECT_URL: "https://gitlab.example.com/acme/shop",
     PIPELINE_JOBS_FILE: join(fixtures, `pipeline-${pipeline}.json`),
   });
-  const { outcome, jobs, messages } = JSON.parse(stdout);
-  console.log(`${outcome}; jobs: ${jobs.failed} failed, ${jobs.passed} passed; messages: ${messages.length}`);
+  const { jobs, messages } = JSON.parse(stdout);
+  sent += messages.length;
+  console.log(`\nPipeline ${pipeline}, "${title}": ${jobs.failed} failed, ${jobs.passed} passed`);
   for (const { text } of messages) console.log(`\n${shown(text)}`);
+  if (pipeline === "1004") file = showDocument();
 }
-
-console.log("\n$ npx tsx check-failures.ts report");
-const lines = run([SCRIPT, "report"]).trimEnd().split("\n");
-console.log(lines.slice(0, 12).join("\n"));
-if (lines.length > 12) console.log(`… and ${lines.length - 12} more lines`);
-
-const file = join(folder, "page.html");
-writeFileSync(file, run([page, document]));
-console.log(`\nThe page of this document: ${file}`);
+console.log(`\n${Object.keys(commits).length} pipelines, ${sent} messages. The page after pipeline 1004: ${file}`);
