@@ -258,18 +258,11 @@ export async function checkConsistentFailures(task: Task, world: World): Promise
     const { routes, warnings } = routeNews(update.news, task.owners, broadcast);
     const own = routes.map((route): Message => ({ ...route, pipeline: describePipeline(task) }));
     if (!stored) own.unshift(sayHello(task, store.source));
-    const { document, messages, ...recorded } = recordMessages(update.document, own, task, broadcast);
-    const allWarnings = [...update.warnings, ...warnings, ...recorded.warnings];
-    return { ...update, before, document, messages, warnings: allWarnings };
+    const { document, messages, lost } = recordMessages(update.document, own, task, broadcast);
+    return { ...update, before, document, messages, warnings: [...update.warnings, ...warnings, ...lost] };
   });
 
-  const open = [...run.document.jobs.values()].filter((job) => job.alert).length;
-  const address = (message: PendingMessage) => ({
-    ...message,
-    open,
-    mentions: mentionsIn(message, task.owners, broadcast),
-  });
-  const deliveries = await sendNotification(run.messages.map(address), world, task);
+  const deliveries = await sendNotification(addressMessages(run, task.owners, broadcast), world, task);
   if (task.dryRun) return { ...run, messages: deliveries, errors: [] };
   const errors = [...describeFailures(deliveries, world.sender), ...(await settleMessages(deliveries, world))];
   return { ...run, messages: deliveries, errors };
@@ -911,6 +904,16 @@ export function routeNews(news: News[], owners: Owners, broadcast: string | null
   return { routes, warnings: [...warnings] };
 }
 
+/** Adds to recorded messages whom to mention, and how many alerts are open in the document. */
+function addressMessages(
+  { messages, document }: { messages: PendingMessage[]; document: JobExecutions },
+  owners: Owners,
+  broadcast: string | null,
+): AddressedMessage[] {
+  const open = [...document.jobs.values()].filter((job) => job.alert).length;
+  return messages.map((message) => ({ ...message, open, mentions: mentionsIn(message, owners, broadcast) }));
+}
+
 /** Whom to mention in a message, by the alerts in it: not by what has only recovered. */
 export function mentionsIn({ channel, news }: Message, owners: Owners, broadcast: string | null): string[] {
   const alerts = news.filter(({ kind }) => kind === "consecutive" || kind === "cumulative");
@@ -1437,12 +1440,13 @@ function recordMessages(document: JobExecutions, own: Message[], { owners, now }
   });
   const messages = [...renewed.values(), ...recorded.filter(({ held }) => !held)];
   const channels = [...new Set(dropped.map(({ channel }) => channel))];
-  const lost = channels.map((channel) => `What waited for ${channel} is dropped: no owner has that channel any more`);
+  const explain = (channel: string | null) =>
+    `What waited for ${channel} is dropped: no owner has that channel any more`;
   const isSame = due.length === 0 && own.length === 0;
   return {
     document: isSame ? document : { ...document, pending_alerts: [...earlier, ...recorded] },
     messages,
-    warnings: broadcast === null ? [] : lost,
+    lost: broadcast === null ? [] : channels.map(explain),
   };
 }
 
