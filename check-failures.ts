@@ -2091,7 +2091,7 @@ const Settings = v.object({
       matching(/^[0-9a-f]{7,64}$/i, "7 to 64 hex digits, e.g. 0ddba11"),
       REQUIRED,
     ),
-    CI_COMMIT_BEFORE_SHA: env("the branch's commit before the push", TEXT),
+    CI_COMMIT_BEFORE_SHA: env("the commit before that one, or the branch's before the push", TEXT),
     CI_COMMIT_BRANCH: env("the branch of the pipeline", TEXT),
     CI_COMMIT_TITLE: env("the title of the commit, or its whole message", TEXT),
     CI_COMMIT_DESCRIPTION: env("the rest of the commit's message", TEXT),
@@ -2131,7 +2131,7 @@ const Settings = v.object({
   }),
   sender: v.object({
     SLACK_API_TOKEN: env("a bot token; where `CI` is set, this, a webhook or a command is required", token("xoxb-...")),
-    SLACK_CHANNEL: env("the channel that gets every alert", matching(/^\S+$/, "a channel, e.g. #ci-alerts")),
+    SLACK_CHANNEL: env("the channel that gets every message", matching(/^\S+$/, "a channel, e.g. #ci-alerts")),
     SLACK_WEBHOOK_URL: env("a webhook of Slack or one like it, instead of a token", httpUrl("hooks.slack.com/x")),
     ALERT_COMMAND: env("a command that gets each message on stdin, instead of Slack; `cat`: the log", TEXT),
     SLACK_API_URL: env("Slack's API", baseUrl("slack.com/api"), "https://slack.com/api"),

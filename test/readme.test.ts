@@ -20,7 +20,7 @@ import {
   type Step,
   type Workflow,
 } from "./support/readme/github.ts";
-import { type Machine, makeMachine, without } from "./support/readme/machine.ts";
+import { type Machine, makeMachine, push, without } from "./support/readme/machine.ts";
 import { makeFolder, type Result, SCRIPT } from "./support/run.ts";
 import { JOB_TOKEN, startGitLab } from "./support/servers/gitlab.ts";
 import { answerWith, startServer } from "./support/servers/http.ts";
@@ -219,7 +219,7 @@ async function startServers() {
   return { s3, gitlab, slack, sts, servers, close };
 }
 
-describe("README's job for GitLab", { skip: without("bash"), concurrency: 2 }, () => {
+describe("README's job for GitLab", { skip: without("bash", "git"), concurrency: 2 }, () => {
   const cleanUp = makeCleanUp();
   const job = parse(blockWith("stage: .post"))["check-failures"];
   const [trust] = JSON.parse(blockWith("AssumeRoleWithWebIdentity")).Statement;
@@ -229,7 +229,8 @@ describe("README's job for GitLab", { skip: without("bash"), concurrency: 2 }, (
   function variablesOf(jobVariables: Record<string, string>, machine: Machine): Variables {
     const predefined: Record<string, string> = {
       ...{ GITLAB_CI: "true", CI_PROJECT_PATH: "acme/shop", CI_PROJECT_URL: "https://gitlab.example.com/acme/shop" },
-      ...{ CI_PROJECT_DIR: machine.work, CI_SERVER_HOST: "gitlab.example.com", CI_PROJECT_ID: "4242" },
+      ...{ CI_PROJECT_DIR: machine.work, CI_PROJECT_ID: "4242" },
+      ...{ CI_SERVER_PROTOCOL: "https", CI_SERVER_FQDN: "gitlab.example.com" },
       ...{ CI_DEFAULT_BRANCH: "main", CI_COMMIT_BRANCH: "main", CI_JOB_TOKEN: JOB_TOKEN },
     };
     const expand = (text: string) => text.replace(/\$\{?(\w+)\}?/g, (_, name) => predefined[name] ?? "");
@@ -237,26 +238,31 @@ describe("README's job for GitLab", { skip: without("bash"), concurrency: 2 }, (
     return { ...predefined, ...Object.fromEntries(own) };
   }
 
-  /** Plays a script for pipelines in which `unit tests` fails. */
+  /** Plays a script for pipelines in which `unit tests` fails, each for a push of so many commits. */
   async function playPipelines(
     script: string[],
     jobVariables: Record<string, string>,
     variables: Variables,
     machine: Machine,
+    commits = 1,
   ) {
     const { s3, gitlab, slack, sts, servers, close } = await startServers();
     cleanUp(close);
     cleanUp(machine.remove);
     const HOSTS = [s3, gitlab, slack, sts].map(({ url }) => new URL(url).host).join();
     const said: string[] = [];
+    const shas: string[] = [];
     for (const id of [1000, 1001, 1002, 1003]) {
+      const { before, sha } = await push(machine, `Commit ${id}`, commits);
+      shas.push(sha);
       gitlab.pipelines.set(id, [id === 1000 ? listedPassed("unit tests") : listedFailed("unit tests")]);
       const result = await machine.play(
         script.join("\n"),
         {
           ...variablesOf(jobVariables, machine),
           ...{ ...servers, HOSTS, CI_API_V4_URL: gitlab.apiUrl, SLACK_API_TOKEN: "xoxb-stand-in-token" },
-          ...{ CI_PIPELINE_ID: `${id}`, CI_COMMIT_SHA: `0ddba1${id}`, CI_COMMIT_TITLE: `Commit ${id}` },
+          ...{ CI_PIPELINE_ID: `${id}`, CI_COMMIT_SHA: sha, CI_COMMIT_BEFORE_SHA: before },
+          ...{ CI_COMMIT_TITLE: `Commit ${id}`, CI_COMMIT_AUTHOR: "Ada Lovelace <ada@example.com>" },
           ...variables,
         },
         ["-eo", "pipefail"],
@@ -264,13 +270,14 @@ describe("README's job for GitLab", { skip: without("bash"), concurrency: 2 }, (
       assertDone(result);
       said.push(result.stdout);
     }
-    return { s3, sts, messages: slack.messages, said };
+    return { s3, sts, messages: slack.messages, said, shas };
   }
 
   const FIRST_LINES = [/^#ci-alerts 👋/, /^#ci-alerts 🔴 unit tests broken in acme\/shop main since "Commit 1001", /];
   function assertAlerted(messages: { channel?: string; text: string }[]) {
     assert.equal(messages.length, FIRST_LINES.length);
     for (const [i, { channel, text }] of messages.entries()) assert.match(`${channel} ${text}`, FIRST_LINES[i] ?? /^$/);
+    assert.match(messages[1]?.text ?? "", /by Ada Lovelace/);
   }
 
   test("comes last on the default branch, whatever failed, fails no pipeline, and ends in minutes", () => {
@@ -292,15 +299,33 @@ describe("README's job for GitLab", { skip: without("bash"), concurrency: 2 }, (
     bundleInto(machine);
     const tokens = { AWS_ID_TOKEN: "id-token-of-gitlab" };
     assert.deepEqual(Object.keys(job.id_tokens), Object.keys(tokens));
-    const { s3, sts, messages, said } = await playPipelines(job.script, job.variables, tokens, machine);
+    const { s3, sts, messages, said, shas } = await playPipelines(job.script, job.variables, tokens, machine);
     assertAlerted(messages);
-    assert.match(messages[1]?.text ?? "", /gitlab\.example\.com\/acme\/shop\/-\/commit\/0ddba11001/);
+    assert.ok(messages[1]?.text.includes(`gitlab.example.com/acme/shop/-/commit/${shas[1]}`), messages[1]?.text);
     assert.match(sts.requests[0]?.body.toString() ?? "", /WebIdentityToken=id-token-of-gitlab/);
     assert.match(s3.requests[0]?.headers.authorization ?? "", /Credential=AKIAROLE\//);
     assert.match(said[3] ?? "", /\x1b\[/, "FORCE_COLOR gives the log colour");
     assert.deepEqual([...s3.objects.keys()], ["acme/shop.json"]);
-    assert.deepEqual(readdirSync(machine.work), ["check-failures.mjs"]);
+    assert.deepEqual(readdirSync(machine.work).toSorted(), [".git", "check-failures.mjs"]);
   });
+
+  const NOT_BLAMED: [title: string, commits: number, before: string[]][] = [
+    ["a push of two commits", 2, []],
+    ["a commit in an image without git", 1, ["git() { return 127; }"]],
+  ];
+  for (const [title, commits, before] of NOT_BLAMED) {
+    test(`names nobody for ${title}`, async () => {
+      const machine = makeMachine();
+      bundleInto(machine);
+      const script = [...before, ...job.script];
+      const tokens = { AWS_ID_TOKEN: "id-token" };
+      const { messages, shas } = await playPipelines(script, job.variables, tokens, machine, commits);
+      const text = messages[1]?.text ?? "";
+      assert.match(text, /^🔴 unit tests broken in acme\/shop main, /);
+      assert.ok(text.includes(`/compare/${shas[0]}...${shas[1]}|changes since`), text);
+      assert.doesNotMatch(text, /Ada|Commit 1001/);
+    });
+  }
 
   test("alerts without OpenID Connect, with what README says to leave out left out", async () => {
     const machine = makeMachine();
@@ -325,18 +350,21 @@ describe("README's job for GitLab", { skip: without("bash"), concurrency: 2 }, (
   });
 
   for (const [start, isOldNode] of [
-    ["cd ci && npm ci --omit=dev", false],
-    ["cd ci && npm ci --ignore-scripts && npx", true],
+    ["npm ci --prefix ci --omit=dev", false],
+    ["npm ci --prefix ci --ignore-scripts", true],
   ] as const) {
     test(`runs by the source and its lock file ${isOldNode ? "on Node 20" : "on a Node that knows TypeScript"}`, async () => {
       // Installs nothing: the project's own packages are there. Keeps with what it was called.
-      const npm = `echo "$*" >> "$MACHINE/npm.log"; ln -sfn '${PROJECT}/node_modules' node_modules`;
-      const machine = makeMachine({ npm, npx: '[ "$1" = tsx ] && shift && exec node "$@"' });
+      const npm = `echo "$*" >> "$MACHINE/npm.log"; [ "$2" = --prefix ] && ln -sfn '${PROJECT}/node_modules' "$3/node_modules"`;
+      const machine = makeMachine({ npm });
       mkdirSync(join(machine.work, "ci"));
       for (const name of ["check-failures.ts", "package.json", "package-lock.json"])
         copyFileSync(join(PROJECT, name), join(machine.work, "ci", name));
+      // What a variable names is found where the job begins.
+      machine.write("work/owners", "* #ci-alerts");
+      const variables = { AWS_ID_TOKEN: "id-token", JOB_OWNERS_FILE: "owners" };
       const script = [...job.script.slice(0, -1), codeWith(start)];
-      const { messages } = await playPipelines(script, job.variables, { AWS_ID_TOKEN: "id-token" }, machine);
+      const { messages } = await playPipelines(script, job.variables, variables, machine);
       assertAlerted(messages);
       const packages: Record<string, { dev?: boolean }> = JSON.parse(
         readFileSync(join(PROJECT, "package-lock.json"), "utf8"),
@@ -347,7 +375,7 @@ describe("README's job for GitLab", { skip: without("bash"), concurrency: 2 }, (
     });
   }
 
-  test("runs from a project that keeps it for many others", { skip: without("git") }, async () => {
+  test("runs from a project that keeps it for many others", async () => {
     const machine = makeMachine();
     const url = "https://gitlab-ci-token:glcbt-stand-in-token@gitlab.example.com/acme/ci.git";
     const seed = `git init -q -b main seed && cp '${BUNDLE}' seed && cd seed && git add . &&
@@ -361,10 +389,11 @@ describe("README's job for GitLab", { skip: without("bash"), concurrency: 2 }, (
       },
     };
     const { script } = parse(blockWith("gitlab-ci-token"));
-    // Each pipeline is played in a workspace of its own.
-    const all = [...job.script.slice(0, -1), 'rm -rf "$CI_PROJECT_DIR.ci"', ...script];
+    // As on a runner that keeps /builds, each pipeline finds what the one before has left.
+    const all = [...job.script.slice(0, -1), ...script];
     const { messages } = await playPipelines(all, job.variables, { ...git, AWS_ID_TOKEN: "id-token" }, machine);
     assertAlerted(messages);
+    assert.ok(!readdirSync(machine.path).includes("work.ci"), "nothing is left beside the workspace");
     assert.deepEqual(parse(codeWith("include:")), { include: [{ project: "acme/ci", file: "check-failures.yml" }] });
   });
 
@@ -484,7 +513,7 @@ describe("README's workflow for GitHub Actions", () => {
 
   test("gives its token to the steps that ask GitHub", () => {
     const holders = job.steps.filter(({ env = {} }) => /token|secrets/.test(JSON.stringify(env)));
-    assert.deepEqual(holders, [stepOf("List the jobs"), stepOf("Count the run")]);
+    assert.deepEqual(holders, [stepOf("List the jobs"), stepOf("Count and send")]);
     assert.doesNotMatch(JSON.stringify(job.env), /token|secrets/);
   });
 
@@ -546,16 +575,24 @@ async function makeRepository(steps: Step[] = job.steps, env = job.env) {
   assertDone(await machine.play(seed, {}, ["-e"], machine.path));
   const git = (...args: string[]) => spawnSync("git", ["-C", machine.inside("remote.git"), ...args]).stdout.toString();
 
-  type Options = { changes?: object; variables?: Variables; between?: Record<string, () => unknown> };
+  type Options = {
+    changes?: object;
+    variables?: Variables;
+    between?: Record<string, () => unknown>;
+    /** Those of the run's commit; by itself, the commit of the run before. */
+    parents?: string[];
+  };
+  const shaOf = (run_number: number) => `0ddba1${run_number}`.padEnd(40, "0");
   async function play(
     run_number: number,
     jobs: GitHubJobOf[],
-    { changes = {}, variables = {}, between = {} }: Options = {},
+    { changes = {}, variables = {}, between = {}, parents = [shaOf(run_number - 1)] }: Options = {},
   ) {
     machine.write("gh/listed.json", listingOf(jobs));
+    machine.write("gh/parents.json", { [shaOf(run_number)]: parents });
     rmSync(machine.work, { recursive: true, force: true });
     const commit = { message: `Commit ${run_number}\n\nWhy.`, author: { name: "Ada Lovelace" } };
-    const run = { run_number, head_sha: `0ddba1${run_number}`.padEnd(40, "0"), head_commit: commit, ...changes };
+    const run = { run_number, head_sha: shaOf(run_number), head_commit: commit, ...changes };
     const context = contextOf(run);
     const use = ({ uses = "", with: given = {} }: Step): Variables => {
       if (uses.startsWith("actions/checkout@")) {
@@ -567,11 +604,15 @@ async function makeRepository(steps: Step[] = job.steps, env = job.env) {
       assert.match(uses, /^aws-actions\/configure-aws-credentials@/);
       return { AWS_REGION: given["aws-region"], AWS_ACCESS_KEY_ID: "AKIAROLE", AWS_SECRET_ACCESS_KEY: "secret" };
     };
-    const started: Variables = { GITHUB_ACTIONS: "true", GITHUB_REPOSITORY: context.github.repository };
+    const started: Variables = {
+      ...{ GITHUB_ACTIONS: "true", GITHUB_REPOSITORY: context.github.repository },
+      GITHUB_ENV: machine.inside("github.env"),
+    };
     const playScript = async (script: string, set: Variables) => {
+      machine.write("github.env", "");
       const result = await machine.play(script, { ...started, ...set, ...variables });
       for (const [words, act] of Object.entries(between)) if (script.includes(words)) await act();
-      return result;
+      return { result, written: machine.read("github.env") ?? "" };
     };
     return playJob({ if: "", env, steps }, context, playScript, use);
   }
@@ -662,6 +703,27 @@ describe("README's workflow for GitHub Actions, played with a branch and an issu
     assert.deepEqual(states, [undefined, undefined, "open 1", "open 1", "open 1", "closed 1"]);
   });
 
+  const NOT_BLAMED: [title: string, options: { parents?: string[] }, fails: string[]][] = [
+    ["whose parent is not the commit that was counted before", { parents: ["0123abcd".padEnd(40, "0")] }, []],
+    ["whose second parent is that commit", { parents: ["0123abcd".padEnd(40, "0"), "0ddba11".padEnd(40, "0")] }, []],
+    ["that has no parent", { parents: [] }, []],
+    ["whose parent can't be asked for", {}, ["/commits/"]],
+  ];
+  for (const [title, options, fails] of NOT_BLAMED) {
+    test(`names nobody for a commit ${title}`, async () => {
+      const { machine, play, remove } = await makeRepository();
+      cleanUp(remove);
+      machine.write("gh/fails.json", fails);
+      assertPlayed(await play(1, unit(1, "success")));
+      assertPlayed(await play(2, unit(2, "failure"), options));
+      for (const run of [3, 4]) assertPlayed(await play(run, unit(run, "failure")));
+      const [, issue] = machine.issues();
+      assert.match(issue?.title ?? "", /^🔴 unit broken in octo-org\/octo-repo test master, pipeline 4$/);
+      assert.match(issue?.said[0] ?? "", /\[changes since 0ddba110\]\(https:\S*\/0ddba110+\.\.\.0ddba120+\)/);
+      assert.doesNotMatch(issue?.said[0] ?? "", /Ada|Commit 2/);
+    });
+  }
+
   test("asks for the jobs of the run, with every attempt and all pages", async () => {
     const { machine, play, remove } = await makeRepository();
     cleanUp(remove);
@@ -683,7 +745,7 @@ describe("README's workflow for GitHub Actions, played with a branch and an issu
     assert.equal(played.steps.at(-1)?.name, "Fetch the document", "no step follows");
     assert.deepEqual(
       machine.takeCalls().map(({ args }) => args[0]),
-      ["api"],
+      ["api", "api"],
     );
     await machine.play('mv "$MACHINE/away" "$MACHINE/remote.git"', {}, ["-e"], machine.path);
     assert.equal(git("rev-parse", `check-failures-${ID}`), before);
@@ -728,7 +790,7 @@ describe("README's workflow for GitHub Actions, played with a branch and an issu
     for (const run of [1, 2, 3]) {
       machine.write("gh/fails.json", run === 3 ? ["/issues?"] : []);
       const played = await play(run, unit(run, "failure"));
-      assert.deepEqual(failedStep(played), run === 3 ? ["Count the run, and alert"] : []);
+      assert.deepEqual(failedStep(played), run === 3 ? ["Count and send"] : []);
     }
     assert.equal(machine.issues().length, 1, "an issue that can't be looked up is not opened again");
     assert.deepEqual([stored().pipeline_id, stored().pending_alerts?.length], [3, 1]);
@@ -908,7 +970,7 @@ describe("README's workflow for many repositories on GitHub", { skip: without("b
       assertDone(await machine.play(run, { GITHUB_ACTION_PATH: built.path }));
     }
     assert.deepEqual(readdirSync(machine.work), ["check-failures.mjs"]);
-    assert.match(stepOf("Count the run").run ?? "", /^node check-failures\.mjs$/m);
+    assert.match(stepOf("Count and send").run ?? "", /^node check-failures\.mjs$/m);
   });
 });
 
@@ -935,11 +997,16 @@ function listingIn(path: string) {
   return openJobs(jobs, 1, network, new AbortController().signal);
 }
 
-describe("README's script for another CI", { skip: without("bash", "curl", "jq") }, () => {
+describe("README's script for another CI", { skip: without("bash", "curl", "jq", "git") }, () => {
   const cleanUp = makeCleanUp();
 
-  /** Plays a script against a server with a recorded answer. */
-  async function playScript(script: string, answer: string, variables: (url: string) => Variables) {
+  /** Plays a script against a server with a recorded answer. `prepare` sets up the workspace, and further variables. */
+  async function playScript(
+    script: string,
+    answer: string,
+    variables: (url: string) => Variables,
+    prepare = async (_: Machine): Promise<Variables> => ({}),
+  ) {
     const server = await startServer((_, response) => answerWith(200, recorded(answer))(response));
     // The address of Buildkite is that of the server here.
     const curl = `for word; do shift; set -- "$@" "$(echo "$word" | sed "s#^https://api.buildkite.com#$SERVER#")"; done
@@ -953,19 +1020,63 @@ describe("README's script for another CI", { skip: without("bash", "curl", "jq")
       JOB_EXECUTIONS_URL: "document.json",
       ALERT_COMMAND: "cat",
       ...variables(server.url),
+      ...(await prepare(machine)),
     };
     const result = await machine.play(script, set);
     assertDone(result);
-    const jobs: { name: string; status: string }[] = JSON.parse(machine.read("work/jobs.json") ?? "[]");
+    const jobs: Record<"name" | "status" | "web_url", string>[] = JSON.parse(machine.read("work/jobs.json") ?? "[]");
     const [asked] = server.requests;
     return { result, asked, jobs, stored: JSON.parse(machine.read("work/document.json") ?? "null") };
   }
 
+  const [JENKINS, BUILDKITE] = [blockWith("wfapi/describe"), blockWith("api.buildkite.com")];
+  const jenkins = (url: string): Variables => ({
+    ...{ BUILD_URL: `${url}/job/acme/job/shop/job/main/314/`, BUILD_NUMBER: "314", JOB_NAME: "acme/shop/main" },
+    ...{ GIT_COMMIT: "abcdef42", BRANCH_NAME: "main", JENKINS_USER: "ci", JENKINS_API_TOKEN: "token" },
+  });
+  const buildkite = (): Variables => ({
+    ...{ BUILDKITE_ORGANIZATION_SLUG: "acme", BUILDKITE_PIPELINE_SLUG: "shop", BUILDKITE_BUILD_NUMBER: "27" },
+    ...{ BUILDKITE_COMMIT: "abcdef42", BUILDKITE_BRANCH: "main", BUILDKITE_PIPELINE_DEFAULT_BRANCH: "main" },
+    ...{ BUILDKITE_BUILD_URL: "https://buildkite.com/acme/shop/builds/27", BUILDKITE_API_TOKEN: "bkua_token" },
+    ...{ BUILDKITE_MESSAGE: "Move checkout; echo $HOME `id`\n\nWhy.", BUILDKITE_BUILD_AUTHOR: "Ada Lovelace" },
+  });
+
+  for (const [ci, script, answer, variables, name] of [
+    ["Jenkins", JENKINS, "jenkins.json", jenkins, "unit tests"],
+    ["Buildkite", BUILDKITE, "buildkite.json", buildkite, "package"],
+  ] as const) {
+    test(`names on ${ci} the author of the only commit that came, and nobody where two came`, async () => {
+      for (const commits of [1, 2]) {
+        let before = "";
+        const { result, stored } = await playScript(script, answer, variables, async (machine) => {
+          before = (await push(machine, "Before", 1)).sha;
+          const { sha } = await push(machine, "Move checkout", commits);
+          const at = new Date().toISOString();
+          const passed = [{ commit: before, at, jobs: [name] }];
+          machine.write("work/document.json", { pipeline_id: 1, commit: before, counted_at: at, jobs: {}, passed });
+          return { GIT_COMMIT: sha, BUILDKITE_COMMIT: sha };
+        });
+        const { from, title, author } = stored.jobs[name].turned;
+        assert.equal(from, before);
+        const expected = ci === "Jenkins" ? "Move checkout" : "Move checkout; echo $HOME `id`";
+        assert.deepEqual([title, author], commits === 1 ? [expected, "Ada Lovelace"] : [undefined, undefined]);
+        assert.doesNotMatch(result.stderr, /fatal/);
+      }
+    });
+  }
+
+  test("counts a build of Jenkins outside multibranch projects, where no branch is named", async () => {
+    const variables = (url: string) => ({ ...jenkins(url), BRANCH_NAME: undefined });
+    const { stored } = await playScript(JENKINS, "jenkins.json", variables);
+    assert.equal(stored.pipeline_id, 314);
+  });
+
+  test("has for Jenkins nothing that its language reads otherwise between three quotes", () => {
+    assert.doesNotMatch(JENKINS, /\\|'''/);
+  });
+
   test("counts the stages of a build of Jenkins", async () => {
-    const { result, asked, jobs, stored } = await playScript(blockWith("wfapi/describe"), "jenkins.json", (url) => ({
-      ...{ BUILD_URL: `${url}/job/acme/job/shop/job/main/314/`, BUILD_NUMBER: "314", JOB_NAME: "acme/shop/main" },
-      ...{ GIT_COMMIT: "abcdef42", BRANCH_NAME: "main", JENKINS_USER: "ci", JENKINS_API_TOKEN: "token" },
-    }));
+    const { result, asked, jobs, stored } = await playScript(JENKINS, "jenkins.json", jenkins);
     assert.equal(asked?.path, "/job/acme/job/shop/job/main/314/wfapi/describe");
     assert.equal(asked?.headers.authorization, `Basic ${Buffer.from("ci:token").toString("base64")}`);
     assert.deepEqual(
@@ -985,15 +1096,12 @@ describe("README's script for another CI", { skip: without("bash", "curl", "jq")
     assert.deepEqual([stored.pipeline_id, stored.project.name], [314, "acme/shop/main"]);
     assert.deepEqual(Object.keys(stored.jobs).toSorted(), ["reports", "unit tests"]);
     assert.equal(stored.jobs["unit tests"].jobs_info[0].id, 314_002);
+    const [stage] = JSON.parse(recorded("jenkins.json")).stages;
+    assert.ok(jobs[0]?.web_url.endsWith(`/job/main/314/execution/node/${stage.id}/`), jobs[0]?.web_url);
   });
 
   test("counts the jobs of a build of Buildkite: the last attempt, each shard, none that may fail", async () => {
-    const { result, asked, jobs, stored } = await playScript(blockWith("api.buildkite.com"), "buildkite.json", () => ({
-      ...{ BUILDKITE_ORGANIZATION_SLUG: "acme", BUILDKITE_PIPELINE_SLUG: "shop", BUILDKITE_BUILD_NUMBER: "27" },
-      ...{ BUILDKITE_COMMIT: "abcdef42", BUILDKITE_BRANCH: "main", BUILDKITE_PIPELINE_DEFAULT_BRANCH: "main" },
-      ...{ BUILDKITE_BUILD_URL: "https://buildkite.com/acme/shop/builds/27", BUILDKITE_API_TOKEN: "bkua_token" },
-      ...{ BUILDKITE_MESSAGE: "Move checkout; echo $HOME `id`\n\nWhy.", BUILDKITE_BUILD_AUTHOR: "Ada Lovelace" },
-    }));
+    const { result, asked, jobs, stored } = await playScript(BUILDKITE, "buildkite.json", buildkite);
     assert.equal(asked?.path, "/v2/organizations/acme/pipelines/shop/builds/27");
     assert.equal(asked?.headers.authorization, "Bearer bkua_token");
     assert.deepEqual(

@@ -23,7 +23,10 @@ function end(code, text) {
 }
 if (!process.env.GH_TOKEN)
   end(4, "gh: To use GitHub CLI in a GitHub Actions workflow, set the GH_TOKEN environment variable");
-if (read("fails.json", []).some((words) => args.join(" ").includes(words))) end(1, "gh: HTTP 502");
+if (read("fails.json", []).some((words) => args.join(" ").includes(words))) {
+  if (args[0] === "api") process.stdout.write('{"message":"Server Error"}'); // as `gh` does, whatever its --jq
+  end(1, "gh: HTTP 502");
+}
 
 const issues = read("issues.json", []);
 const labels = read("labels.json", []);
@@ -36,9 +39,11 @@ const answers = {
       "https://api.github.com/",
     );
     const label = url.searchParams.get("labels");
-    const [, kind, id] = /(issues|runs|check-runs)(?:\/(\d+))?/.exec(url.pathname.replace("/actions", "")) ?? [];
+    const [, kind, id] =
+      /(issues|runs|check-runs|commits)(?:\/(\w+))?/.exec(url.pathname.replace("/actions", "")) ?? [];
     if (kind === "runs") return read("listed.json");
     if (kind === "check-runs") return (read("annotations.json", {})[id] ?? []).map((message) => ({ message }));
+    if (kind === "commits") return { sha: id, parents: (read("parents.json", {})[id] ?? []).map((sha) => ({ sha })) };
     if (kind === "issues") return issues.filter(({ state, label: has }) => state === "open" && has === label);
     return end(1, "gh: HTTP 404");
   },

@@ -64,13 +64,13 @@ const fillAll = (values: Record<string, string>, context: object) =>
 export type Played = { code: number; steps: (Result & { name: string })[] };
 
 /**
- * Plays the steps of a job. `play` runs a script; `use` does what an action does, and gives what it sets in the
- * environment of the steps behind it.
+ * Plays the steps of a job. `play` runs a script, and gives what that wrote to $GITHUB_ENV as well; `use` does what an
+ * action does, and gives what it sets in the environment of the steps behind it.
  */
 export async function playJob(
   { env, steps }: Job,
   context: object,
-  play: (script: string, variables: Variables) => Promise<Result>,
+  play: (script: string, variables: Variables) => Promise<{ result: Result; written: string }>,
   use: (step: Step) => Variables,
 ): Promise<Played> {
   const played: Played = { code: 0, steps: [] };
@@ -92,7 +92,8 @@ export async function playJob(
       continue;
     }
     const variables = { ...exported, ...fillAll({ ...env, ...step.env }, context) };
-    const result = await play(run, variables);
+    const { result, written } = await play(run, variables);
+    for (const [, key = "", value] of written.matchAll(/^(\w+)=(.*)$/gm)) exported[key] = value;
     played.steps.push({ name, ...result });
     outcomes[id] = { outcome: result.code === 0 ? "success" : "failure" };
     if (result.code !== 0) played.code = 1;

@@ -62,5 +62,24 @@ export function makeMachine(programs: Record<string, string> = {}) {
   };
 }
 
+/**
+ * Pushes so many commits with this title as Ada Lovelace from the machine's workspace, and gives the last of them and
+ * the commit before the push: zeros where there was none, as GitLab has it.
+ */
+export async function push(machine: Machine, title: string, commits: number): Promise<{ before: string; sha: string }> {
+  const commit = `git commit --quiet --allow-empty -m '${title}'`;
+  const script = [
+    ...["git init --quiet --initial-branch=main", `git rev-parse --verify --quiet HEAD || echo ${"0".repeat(40)}`],
+    ...Array.from({ length: commits }, () => commit),
+    "git rev-parse HEAD",
+  ];
+  const author = { GIT_AUTHOR_NAME: "Ada Lovelace", GIT_COMMITTER_NAME: "Ada Lovelace" };
+  const emails = { GIT_AUTHOR_EMAIL: "ada@localhost", GIT_COMMITTER_EMAIL: "ada@localhost" };
+  const { code, stdout, stderr } = await machine.play(script.join("\n"), { ...author, ...emails });
+  if (code !== 0) throw new Error(stderr);
+  const [before = "", sha = ""] = stdout.split("\n");
+  return { before, sha };
+}
+
 export type Machine = ReturnType<typeof makeMachine>;
 export type Issue = { number: number; state: string; label: string; title: string; said: string[] };
