@@ -6,8 +6,8 @@
  *   npx tsx check-failures.ts    this file, beside @aws-sdk/client-s3@3.1173.0 and valibot@1.5.0
  *
  * One JSON document, in S3 or in a file, keeps how each job did in the last pipelines. A job that
- * failed three times in a row, or five times in its last ten executions, is reported once, and once
- * more when it has recovered. `--help` lists the variables that set this up. MIT licensed: copy it.
+ * failed three times in a row, or five times in its last ten executions, is reported once, and, if
+ * it was broken, when it has recovered. `--help` lists the variables that set this up. MIT licensed: copy it.
  *
  * The first half names no token. The second, from "What touches the world" on, is all that must be
  * read before this gets a token. Callers come before callees.
@@ -20,8 +20,8 @@
  *                          a webhook   webhookSender   SLACK_WEBHOOK_URL, which is the secret
  *                          a command   commandSender   none of these, and nothing named AWS_; any
  *                                                      other variable of the job, secrets included
- *   messages, table, JSON, stdout and  printerFor      none: it masks the value of each of these
- *   errors, commands' output  stderr
+ *   messages, table,       stdout and  printerFor      none: it masks the value of each of these
+ *   JSON, errors, output   stderr
  *
  * - Variables decide where tokens go. Who can set CI_API_V4_URL or SLACK_API_URL gets the token
  *   that is for it, over plain http where the address says so; AWS's own variables and files (an
@@ -60,7 +60,7 @@ const [MINUTE_MS, HOUR_MS, DAY_MS] = [60_000, 3_600_000, 86_400_000];
 
 // --- Document: what is stored between two pipelines, as DataDog's job_executions.v2.json has it.
 
-/** What valibot's own object schemas are not: no array. */
+/** An object, and no array: valibot's own schemas take both. */
 const PlainObject = v.custom<Record<string, unknown>>(isPlainObject, "Expected an object");
 const Count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const Timestamp = v.pipe(
@@ -184,9 +184,7 @@ export type Passes = Map<string, { commit: string; at: string }>;
 
 const StoredPasses = v.pipe(
   v.array(v.looseObject({ commit: v.string(), at: Timestamp, jobs: v.array(v.string()) })),
-  v.transform((entries): Passes => {
-    return new Map(entries.flatMap(({ commit, at, jobs }) => jobs.map((name) => [name, { commit, at }])));
-  }),
+  v.transform((all): Passes => new Map(all.flatMap(({ jobs, ...pass }) => jobs.map((name) => [name, pass])))),
 );
 
 const JobExecutions = v.pipe(
@@ -239,7 +237,7 @@ export type World = {
 export type Run = Update & { before: JobExecutions; messages: Delivery[]; errors: string[] };
 
 /**
- * Counts a pipeline, stores the document and sends the alerts. The upload that counts also records
+ * Counts a pipeline, stores the document, sends the messages. The upload that counts also records
  * the messages, and a second one takes out those that were delivered, so that a run may die
  * anywhere. Throws where the document can't be read or stored, or the jobs can't be listed: then
  * nothing was counted. What fails later is in the `errors` of the run.
@@ -465,7 +463,7 @@ function lastCounted({ project }: JobExecutions, { pipeline, now }: Counting) {
   return { pipeline_id, commit, counted_at: now.toISOString(), project: hasAny ? known : undefined };
 }
 
-/** Whether a time is too long before the last pipeline: so a pause without any expires nothing. */
+/** Whether a time expired, reckoned to the last count: days without pipelines expire nothing. */
 function expiryOf({ counted_at }: JobExecutions, { limits, now }: Counting) {
   const lastMs = Math.min(Date.parse(counted_at ?? now.toISOString()), now.getTime());
   return (at: string) => lastMs - Date.parse(at) > limits.EXPIRE_AFTER_DAYS * DAY_MS;
@@ -499,7 +497,7 @@ function noneReached(): Reached {
 
 const NEW_JOB: TrackedJob = { consecutive_failures: 0, jobs_info: [] };
 
-/** What this pipeline adds to a job's window; undefined where the job did not run. */
+/** What this pipeline adds to a job's window; undefined: nothing, it stays as it is. */
 function toExecution(latest: PipelineJob | undefined, { pipeline, limits }: Counting): Execution | undefined {
   const commit = pipeline.CI_COMMIT_SHA;
   if (latest?.outcome === "passed") return { id: null, failing: false, commit };
@@ -540,7 +538,7 @@ function turnOf(execution: Execution, last: Execution | undefined, before: JobEx
   const from = last?.commit ?? undefined;
   const isNextCommit = from !== undefined && from === before.commit && from !== commit;
   const isOnlyPush = /^0*$/.test(pushedOn) || pushedOn === from; // zeros: the first push of a branch
-  // Else nobody knows which commit is at fault: others came between, or this one had passed before.
+  // Else no commit can be blamed: others came between, or this very one had passed before.
   return isNextCommit && isOnlyPush ? { commit, title: titleOf(pipeline), author, from } : { commit, from };
 }
 
@@ -914,10 +912,10 @@ function addressMessages(
   return messages.map((message) => ({ ...message, open, mentions: mentionsIn(message, owners, broadcast) }));
 }
 
-/** Whom to mention in a message, by the alerts in it: not by what has only recovered. */
+/** Whom to mention in a message: whoever owns what failed in it, not what has only recovered. */
 export function mentionsIn({ channel, news }: Message, owners: Owners, broadcast: string | null): string[] {
-  const alerts = news.filter(({ kind }) => kind === "consecutive" || kind === "cumulative");
-  const targets = alerts.flatMap(({ job }) => ownersOf(job, owners).map((owner) => targetOf(owner, owners)));
+  const opened = news.filter(({ kind }) => kind === "consecutive" || kind === "cumulative");
+  const targets = opened.flatMap(({ job }) => ownersOf(job, owners).map((owner) => targetOf(owner, owners)));
   const here = targets.filter((target) => bareName(target?.channel ?? null) === bareName(channel ?? broadcast));
   return [...new Set(here.flatMap((target) => target?.mentions ?? []))];
 }
@@ -1050,10 +1048,10 @@ const KINDS: Record<Kind, { sign: string; word: string; describe: (group: Group,
 /** News that is told together: of jobs that one commit broke or mended, or that are alike. */
 type Group = [News, ...News[]];
 
-/** What is told of a group: a line, and below it a list of which perhaps not all fits. */
+/** What is told of a group: a line, and a list below it, of which only a part may fit. */
 type Paragraph = { head: string; list: string[]; jobs: number };
 
-/** How a message is written. `title` is that of the only cause, which its first line has told. */
+/** How a message is written. `title`: of its only cause, if its first line has told that. */
 type Context = { format: Format; links: Links; at: string; title?: string | undefined };
 
 /** What a message is made of. */
@@ -1090,7 +1088,7 @@ export function writeMessage(content: Content, format: Format): string {
   return write(most, shown);
 }
 
-/** How many of so many fit: all, or one after the other while they do. */
+/** How many fit: all, else as many as do while one more has to follow. */
 function mostThatFit(all: number, fits: (count: number) => boolean) {
   if (fits(all)) return all;
   let count = 0;
@@ -1245,7 +1243,7 @@ function describePipeline({ pipeline, now }: Pick<Task, "pipeline" | "now">): Me
   return { id, commit, branch, url, at: now.toISOString(), project: projectOf(pipeline) };
 }
 
-/** What the environment says of the project; the name that is known already stands in for a missing one. */
+/** What the environment says of the project; where it has no name, the known one is taken. */
 function projectOf({ CI_PROJECT_URL: url, ...pipeline }: Pipeline, knownName?: string): Project {
   const name = pipeline.CI_PROJECT_PATH ?? knownName;
   const gitlab = pipeline.GITLAB_CI === "true" ? "gitlab" : undefined;
@@ -1425,18 +1423,17 @@ function recordMessages(document: JobExecutions, own: Message[], { owners, now }
   const sendable = groupBy(due.filter(isSendable), channelOf).flatMap((all) => all.slice(0, MAX_WAITING));
 
   const dueNext = new Date(now.getTime() + DUE_MS).toISOString();
-  const record = (message: Message): PendingMessage => ({
-    ...message,
-    id: randomUUID(),
-    due: dueNext,
-    held: undefined,
-  });
+  const record = (message: Message) => ({ ...message, id: randomUUID(), due: dueNext, held: undefined });
   const renewed = new Map(sendable.map((message) => [message, record(message)]));
   const kept = document.pending_alerts.filter((message) => !dropped.includes(message));
   const earlier = kept.map((message) => renewed.get(message) ?? message); // in its place: the order stays
   const recorded = own.map(record).map((message) => {
-    const held = earlier.findLast((other) => other.held && channelOf(other) === channelOf(message));
-    return held ? { ...message, due: held.due, held: true } : message; // it must not come before that one
+    // It must not come before what Slack asked to wait with, nor, over MAX_WAITING, before news of the same job.
+    const jobs = new Set(message.news.map(({ job }) => job));
+    const isAhead = (other: PendingMessage) => due.includes(other) && other.news.some(({ job }) => jobs.has(job));
+    const waiting = earlier.filter((other) => channelOf(other) === channelOf(message));
+    const ahead = waiting.findLast((other) => other.held || isAhead(other));
+    return ahead ? { ...message, due: ahead.due, held: true } : message;
   });
   const messages = [...renewed.values(), ...recorded.filter(({ held }) => !held)];
   const channels = [...new Set(dropped.map(({ channel }) => channel))];
@@ -1476,16 +1473,18 @@ async function sendInOrder(
       await sender.send(message, message.channel, signal);
       deliveries.push({ ...message, delivered: true });
     } catch (error) {
-      const failure = error as Failure;
+      const failed = error as Failure;
       const isOwners = message.channel !== null && bareName(message.channel) !== bareName(sender.broadcast);
-      if (failure.isOfChannel && isOwners) {
-        deliveries.push({ ...message, delivered: false, isDropped: true, failure });
+      if (failed.isOfChannel && isOwners) {
+        deliveries.push({ ...message, delivered: false, isDropped: true, failure: failed });
         continue;
       }
       // The rest waits as well: a recovery must not come before its alert.
-      const { waitMs = 0 } = failure;
+      const { waitMs = 0 } = failed;
       const due = new Date(now.getTime() + Math.min(waitMs, DAY_MS)).toISOString();
-      const left = queue.slice(i).map((rest) => ({ ...rest, delivered: false, due, held: waitMs > 0, failure }));
+      const left = queue
+        .slice(i)
+        .map((rest) => ({ ...rest, delivered: false, due, held: waitMs > 0, failure: failed }));
       return [...deliveries, ...left];
     }
   }
@@ -1509,7 +1508,7 @@ async function settleMessages(deliveries: Delivery[], { store, pause }: World): 
     });
     return [];
   } catch (error) {
-    return [`What became of the messages is not stored, so some may be sent again: ${(error as Error).message}`];
+    return [`It is not stored which messages were sent, so some may be sent again: ${(error as Error).message}`];
   }
 }
 
@@ -1541,7 +1540,7 @@ export type Store = {
   write: (body: Buffer, version: string | undefined, signal: AbortSignal) => Promise<boolean>;
 };
 
-const ACCESS_POINT = /^s3:\/\/(arn:[^/]+:accesspoint[:/][^/]+)\/(.+)$/is; // its name has a slash or a colon in it
+const ACCESS_POINT = /^s3:\/\/(arn:[^/]+:accesspoint[:/][^/]+)\/(.+)$/is; // an ARN may have a slash in it
 const BUCKET = /^s3:\/\/([^/]+)\/(.+)$/is;
 const NO_ETAG = "an answer without an ETag, as a proxy would give it";
 const PROXY_ANSWERED = "whether a proxy answered instead";
@@ -1605,7 +1604,7 @@ function s3Store(access: StoreAccess, network: Network, object: { Bucket: string
   };
 }
 
-/** A text of 56 MB piece by piece: its bytes would else be in memory twice. */
+/** Decodes piece by piece: a large body would else be in memory twice. */
 async function decode(body: AsyncIterable<Uint8Array>): Promise<string> {
   const decoder = new TextDecoder("utf-8", { fatal: true });
   let text = "";
@@ -1647,7 +1646,7 @@ const NO_IF_MATCH =
 const NOT_PATH_STYLE = "set AWS_ENDPOINT_URL_S3: an endpoint in AWS's own config file is not addressed path-style";
 const CHECK_NETWORK = `check AWS_ENDPOINT_URL_S3, the network, and ${PROXY_ANSWERED}`;
 
-/** What to do, by what was asked, the status, the name of the error and its message: the first that matches. */
+/** What to do, by action, status, error name and message in one text: the first match counts. */
 const AWS_ADVICE: [said: RegExp, todo: string][] = [
   [/Region is missing/, SET_REGION],
   [/^\w+ (429|500|50[2-9]) /, "try again later"],
@@ -1666,7 +1665,7 @@ const AWS_ADVICE: [said: RegExp, todo: string][] = [
   [/^upload (400|501) /, NO_IF_MATCH],
 ];
 
-/** For one run at a time: it has no version. */
+/** For one run at a time: files have no version. */
 function fileStore(path: string): Store {
   return {
     source: path,
@@ -1713,7 +1712,7 @@ const MAY_NOT_READ = [401, 403, 404];
 
 /** Asks GitLab for the jobs of a pipeline and of its child pipelines. */
 async function gitLabJobs(access: JobsAccess, id: number, network: Network, signal: AbortSignal): Promise<Listing> {
-  const warnings = new Map<string, string>(); // one a trouble, for when all is listed
+  const warnings = new Map<string, string>(); // each is told once, by its key
   const list = <T extends v.GenericSchema>(path: string, schema: T) => listPages(access, path, schema, network, signal);
 
   async function listOrWarn<T extends v.GenericSchema>(path: string, schema: T, warning: string) {
@@ -1754,11 +1753,8 @@ async function gitLabJobs(access: JobsAccess, id: number, network: Network, sign
     list(`pipelines/${id}/jobs?scope[]=failed&scope[]=success&`, ListedJob),
     listBelow(id, 1, "Trigger jobs and child pipelines are not counted"),
   ]);
-  return {
-    jobs: latestAttempts([...jobs.map(toAttempt), ...below]),
-    warnings: [...warnings.values()],
-    hasNotRun: false,
-  };
+  const latest = latestAttempts([...jobs.map(toAttempt), ...below]);
+  return { jobs: latest, warnings: [...warnings.values()], hasNotRun: false };
 }
 
 /** A job of a child pipeline: below a trigger job that may fail, what failed did not run. */
@@ -1790,7 +1786,7 @@ async function listPages<T extends v.GenericSchema>(
     const todo = `check CI_API_V4_URL, and ${PROXY_ANSWERED}`;
     const items = parseJson(v.array(schema), body, { source: `The answer of ${peer}`, todo });
     const next = answered["x-next-page"] ?? (/rel="?next/.test(`${answered.link}`) || items.length === PER_PAGE);
-    return { items, hasNext: Boolean(next), total: Number(answered["x-total-pages"] ?? 0) };
+    return { items, hasNext: Boolean(next), total: Number(answered["x-total-pages"]) || 0 };
   };
   const first = await readPage(1);
   const rest = Array.from({ length: Math.max(first.total - 1, 0) }, (_, i) => readPage(i + 2));
@@ -1813,7 +1809,7 @@ export type Sender = {
   send: (message: AddressedMessage, channel: string | null, signal: AbortSignal) => Promise<void>;
 };
 
-/** For a command and stdout: `environment` has no secrets, `print` throws where nobody reads. */
+/** For a command and stdout: `environment` has no secrets; `print` throws if nobody reads. */
 export type Output = { environment: Variables; print: (text: string) => Promise<void>; say: (text: string) => void };
 
 /** The sender that the environment names. */
@@ -1987,7 +1983,7 @@ async function request(peer: string, url: string, what: Request) {
       }
       waitMs = askedMs || waitMs;
     }
-    if (attempt < MAX_ATTEMPTS) await sleep(waitMs, undefined, { signal }).catch(() => {}); // aborted: told below
+    if (attempt < MAX_ATTEMPTS) await sleep(waitMs, undefined, { signal }).catch(() => {}); // if aborted, see below
     if (signal.aborted) throw fail({ ...last, reason: `${last.reason}; ${TIME_IS_UP}`, todo: undefined });
   }
   throw fail({ ...last, reason: `${last.reason}, ${MAX_ATTEMPTS} times` });
@@ -2002,13 +1998,8 @@ function exchange(url: string, { headers, json, network, signal }: Request) {
   const isHttps = url.startsWith("https:");
   const { httpAgent, httpsAgent } = agentsFor(network);
   return new Promise<Answer>((resolve, reject) => {
-    const options = {
-      method: json ? "POST" : "GET",
-      headers,
-      signal,
-      agent: isHttps ? httpsAgent : httpAgent,
-      timeout: REQUEST_TIMEOUT_MS,
-    };
+    const agent = isHttps ? httpsAgent : httpAgent;
+    const options = { method: json ? "POST" : "GET", headers, signal, agent, timeout: REQUEST_TIMEOUT_MS };
     const sent = (isHttps ? https : http).request(url, options, (response) => {
       const { statusCode: status = 0, headers } = response;
       const body = response.setEncoding("utf8").toArray();
@@ -2157,8 +2148,6 @@ export type Routing = Settings["routing"];
 /** How servers are reached. The address of a proxy may hold a password. */
 export type Network = Settings["network"];
 
-const ReportSettings = v.pick(Settings, ["limits", "store", "network"]);
-
 /** What only the command line looks at. */
 const Display = v.object({
   CI: env("set by a CI: some variables are required then", TEXT),
@@ -2172,7 +2161,7 @@ const Display = v.object({
 const SECRETS = /^((GITLAB|CI_JOB|SLACK_API|AWS_\w+)_TOKEN|AWS_SECRET_ACCESS_KEY|SLACK_WEBHOOK_URL)$/;
 const PROXIES = /^https?_proxy$/i;
 
-/** The rules between variables: whose fault it is, whether it is right, and what is expected. */
+/** Rules between variables: the variable to name, whether it is right, what is expected. */
 function checkRules(given: Variables): [variable: string, isRight: boolean, expected: string][] {
   const { PIPELINE_JOBS_FILE: file, SLACK_WEBHOOK_URL: webhook, ALERT_COMMAND: command, CI = "" } = given;
   const { SLACK_API_TOKEN: token, SLACK_CHANNEL: channel, JOB_OWNERS_FILE: owners } = given;
@@ -2199,7 +2188,7 @@ function checkRules(given: Variables): [variable: string, isRight: boolean, expe
 }
 
 const UNLESS_FILE = "set unless PIPELINE_JOBS_FILE is";
-const ANY_SENDER = "set in CI, e.g. xoxb-..., or SLACK_WEBHOOK_URL, or ALERT_COMMAND (cat: alerts only in the log)";
+const ANY_SENDER = "set in CI, e.g. xoxb-..., or SLACK_WEBHOOK_URL, or ALERT_COMMAND (cat: only in the log)";
 
 /**
  * The parts of the environment for a run, or those for a report. An empty variable counts as unset.
@@ -2211,7 +2200,7 @@ export function parseSettings(variables: Variables): Settings {
 }
 
 export function parseReportSettings(variables: Variables): Pick<Settings, "limits" | "store" | "network"> {
-  return parseParts(ReportSettings, variables);
+  return parseParts(v.pick(Settings, ["limits", "store", "network"]), variables);
 }
 
 type Parts = v.ObjectSchema<Record<string, v.ObjectSchema<v.ObjectEntries, undefined>>, undefined>;
@@ -2324,9 +2313,9 @@ const MAX_LOG_ROWS = 40;
 
 type Answer = { text: string; json: object; warnings?: string[]; errors?: string[] };
 
-type Surroundings = Output & { variables: Variables; signal: AbortSignal; warn: (text: string) => void };
+type Surroundings = Output & { variables: Variables; signal: AbortSignal };
 
-/** What is asked for; `print` is all that there is to do. */
+/** What is asked for; with `print`, only that is printed. */
 type Arguments = Record<"isReport" | "dryRun" | "json", boolean> & Partial<{ print: string; maxAgeMs: number }>;
 
 /** Runs a command line; resolves to its exit code. */
@@ -2352,7 +2341,7 @@ async function main(args: string[], variables: Variables): Promise<number> {
     };
     warnOfProxy(variables, warn);
     const environment = withoutSecrets(variables);
-    const streams = { print: printOrThrow, say: (text: string) => void print(stderr, text), warn };
+    const streams = { print: printOrThrow, say: (text: string) => void print(stderr, text) };
     const surroundings = { variables, environment, signal: stop.signal, ...streams };
     const { text, json, warnings = [], errors = [] } = await execute(asked, surroundings);
     print(log, paint(text, log, variables));
@@ -2438,10 +2427,8 @@ async function report({ variables, signal }: Surroundings, maxAgeMs = Number.POS
   };
 }
 
-type Printer = (stream: NodeJS.WriteStream, text: string) => Promise<Error | null | undefined>;
-
 /** Prints without secrets; resolves to the error that kept it from that, if any. */
-function printerFor(variables: Variables): Printer {
+function printerFor(variables: Variables) {
   const passwords = Object.entries(variables).flatMap(([name, value = ""]) => {
     const [, login = "", password = ""] = (PROXIES.test(name) && /^(?:\w+:\/\/)?([^/@:]*:([^/@]*))@/.exec(value)) || [];
     return [login, password];
@@ -2450,9 +2437,9 @@ function printerFor(variables: Variables): Printer {
   const hidden = [...secretsIn(variables), ...passwords.filter(isLong)]
     .flatMap((secret) => [secret, JSON.stringify(secret).slice(1, -1)])
     .sort((a, b) => b.length - a.length);
-  return (stream, text) => {
+  return (stream: NodeJS.WriteStream, text: string) => {
     const shown = hidden.reduce((rest, secret) => rest.replaceAll(secret, "***"), text);
-    return new Promise((resolve) => stream.write(`${shown}\n`, resolve));
+    return new Promise<Error | null | undefined>((resolve) => stream.write(`${shown}\n`, resolve));
   };
 }
 
@@ -2478,7 +2465,7 @@ function paint(text: string, { isTTY }: NodeJS.WriteStream, { NO_COLOR, FORCE_CO
   return isWanted && !NO_COLOR ? text.replace(/✗+/g, "\u001b[31m$&\u001b[39m") : text;
 }
 
-/** Node before 22.21 can't use a proxy: it says so once, as it then only waits in vain. */
+/** Warns where Node (before 22.21) can't use the proxy: requests would only time out. */
 function warnOfProxy(variables: Variables, warn: (text: string) => void) {
   const name = Object.keys(variables).find((name) => PROXIES.test(name) && variables[name]);
   const { bun, deno } = process.versions;
@@ -2542,7 +2529,7 @@ function isMain(): boolean {
 
 if (isMain()) {
   for (const name in process.env) if (!process.env[name]) delete process.env[name]; // the SDK takes "" for a value
-  process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED = "true"; // said in every log, about every Node 20
+  process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED = "true"; // else in each log under Node 20
   main(process.argv.slice(2), process.env).then((exitCode) => {
     process.exitCode = exitCode;
   });

@@ -676,6 +676,25 @@ describe("checkConsistentFailures(), where Slack asks to wait,", () => {
     assert.match(errors.join("\n"), /^Slack refused 2 messages for #ci: 429 and asks to wait for 600 s; .*$/);
   });
 
+  test("lets a recovery wait where its alert is not among the ten that are sent before", async (t) => {
+    const broken = history("✗✗✗··", { alert: openAlert("consecutive") });
+    const others = Array.from({ length: 11 }, (_, i) => pendingAlert(`job ${i}`));
+    const pending_alerts = [...others, pendingAlert("unit tests")];
+    const scene = await setScene(t, { ...documentOf(["unit tests", broken]), pending_alerts });
+    const { count, told } = scene;
+
+    await count([passed("unit tests")]);
+    assert.equal(told().length, 10);
+    await count([], { CI_PIPELINE_ID: "1006" });
+
+    assert.deepEqual(
+      told()
+        .slice(10)
+        .map((line) => /(🔴|🟢) (job 10|unit tests)/u.exec(line)?.[0]),
+      ["🔴 job 10", "🔴 unit tests", "🟢 unit tests"],
+    );
+  });
+
   test("lets what a later run has to say wait behind what was handed on, however soon that is due", async (t) => {
     const { slack, count, pending, told } = await setScene(t, breaking());
     slack.faults.push({ times: 1, answer: wait("240") });
