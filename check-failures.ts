@@ -97,7 +97,7 @@ export type Turn = v.InferOutput<typeof Turn>;
 
 /** An alert that is open: since which pipeline, and since when. */
 const Alert = v.looseObject({ kind: v.picklist(["consecutive", "cumulative"]), pipeline_id: Count, at: Timestamp });
-export type Alert = v.InferOutput<typeof Alert>;
+type Alert = v.InferOutput<typeof Alert>;
 
 const TrackedJob = v.pipe(
   v.looseObject({
@@ -180,7 +180,7 @@ const PendingMessage = v.object({ id: v.string(), due: Timestamp, held: v.option
 export type PendingMessage = v.InferOutput<typeof PendingMessage>;
 
 /** Of jobs that are not tracked: the commit with which each passed last, and when. */
-export type Passes = Map<string, { commit: string; at: string }>;
+type Passes = Map<string, { commit: string; at: string }>;
 
 const StoredPasses = v.pipe(
   v.array(v.looseObject({ commit: v.string(), at: Timestamp, jobs: v.array(v.string()) })),
@@ -384,14 +384,14 @@ export function uploadJobExecutions(
 const MAX_TITLE = 150; // of a commit's title, and of its author
 
 /** The jobs that reached a threshold, each with the ids of the failures in its window. */
-export type Reached = {
+type Reached = {
   consecutive: Map<string, number[]>;
   cumulative: Map<string, number[]>;
   recovered: string[];
   gone: string[];
 };
 
-export type Outcome = "counted" | "revised" | "already-counted" | "out-of-order";
+type Outcome = "counted" | "revised" | "already-counted" | "out-of-order";
 
 /** What a pipeline makes of the document. */
 export type Update = {
@@ -878,7 +878,7 @@ type Target = { channel: string; mentions: string[] };
 export type Owners = { rules: { pattern: RegExp; owners: string[] }[]; channels: Map<string, Target> };
 
 /** What a channel is to be told; null is the broadcast channel. */
-export type Route = { channel: string | null; news: News[] };
+type Route = { channel: string | null; news: News[] };
 
 /**
  * Finds who is told what: the broadcast channel everything, each owner's channel its own jobs.
@@ -989,23 +989,22 @@ export type Format = {
 /** Slack's mrkdwn. */
 export const SLACK: Format = {
   text: (data) => escapeText(disarm(toOneLine(data))),
-  link: (label, url) => `<${escapeText(encodeIn(url, /[<>|`]/g))}|${SLACK.text(label).replaceAll("|", "/")}>`,
+  link: (label, url) => linkInMrkdwn(SLACK.text(label), url),
   mention: (mention) => mention,
 };
 
 /** For Mattermost and others: there, `@all` and `@name` ping, and Markdown works too. */
 export const WEBHOOK: Format = {
-  text: (data) => SLACK.text(data.replace(/@(?=\w)/g, "@\u2060").replaceAll("](", "]\u2060(")),
-  link: (label, url) => `<${escapeText(encodeIn(url, /[<>|`]/g))}|${WEBHOOK.text(label).replaceAll("|", "/")}>`,
+  text: (data) => SLACK.text(silencePings(data).replaceAll("](", "]\u2060(")),
+  link: (label, url) => linkInMrkdwn(WEBHOOK.text(label), url),
   mention: () => "",
 };
 
 /** CommonMark, as GitHub, Teams and Discord read it. */
 export const MARKDOWN: Format = {
   text: (data) =>
-    toOneLine(data)
+    silencePings(toOneLine(data))
       .replace(/[\\`*[\]<>&~]|(?<![\p{L}\p{N}])_+|^\s*([#+=-]|\d+[.)])/gu, (mark) => mark.replace(/[^\s\d]/g, "\\$&"))
-      .replace(/@(?=\w)/g, "@\u2060")
       .replace(EMOJI, ":\u2060"),
   link: (label, url) => `[${MARKDOWN.text(label)}](${encodeIn(url, /[<>()\\`]/g)})`,
   mention: () => "",
@@ -1026,6 +1025,15 @@ const EMOJI = /:(?=[\p{L}\p{N}_+'-]+:)|(?<=\b(https?|ftp)):(?=\/\/)/giu; // also
 /** An invisible character (U+2060) in front of a mark at the edge of a word makes it plain text. */
 function disarm(text: string) {
   return text.replace(/(?<![\p{L}\p{N}*_~`])[*_~`]+/gu, "\u2060$&").replace(EMOJI, ":\u2060");
+}
+
+/** With an invisible character behind each `@`, so that `@all` and `@name` ping nobody. */
+function silencePings(text: string) {
+  return text.replace(/@(?=\w)/g, "@\u2060");
+}
+
+function linkInMrkdwn(label: string, url: string) {
+  return `<${escapeText(encodeIn(url, /[<>|`]/g))}|${label.replaceAll("|", "/")}>`;
 }
 
 function escapeText(text: string) {
@@ -1810,7 +1818,7 @@ export type Sender = {
 };
 
 /** For a command and stdout: `environment` has no secrets; `print` throws if nobody reads. */
-export type Output = { environment: Variables; print: (text: string) => Promise<void>; say: (text: string) => void };
+type Output = { environment: Variables; print: (text: string) => Promise<void>; say: (text: string) => void };
 
 /** The sender that the environment names. */
 export function openSender(access: SenderAccess, network: Network, output: Output): Sender {
@@ -2140,13 +2148,13 @@ const Settings = v.object({
 });
 type Settings = v.InferOutput<typeof Settings>;
 export type Pipeline = Settings["pipeline"];
-export type Limits = Settings["limits"];
-export type StoreAccess = Settings["store"];
-export type JobsAccess = Settings["jobs"];
-export type SenderAccess = Settings["sender"];
+type Limits = Settings["limits"];
+type StoreAccess = Settings["store"];
+type JobsAccess = Settings["jobs"];
+type SenderAccess = Settings["sender"];
 export type Routing = Settings["routing"];
 /** How servers are reached. The address of a proxy may hold a password. */
-export type Network = Settings["network"];
+type Network = Settings["network"];
 
 /** What only the command line looks at. */
 const Display = v.object({
