@@ -1,45 +1,11 @@
 /**
- * check-failures 3.0.0 alerts the owners of a CI job that fails consistently. It is the last job of
- * a pipeline:
+ * check-failures 4.0.0 tells people of a CI job that fails consistently. It is the last job of a
+ * pipeline:
  *
- *   node check-failures.mjs      the bundle, made by `npm run bundle`: nothing to install
  *   npx tsx check-failures.ts    this file, beside @aws-sdk/client-s3@3.1173.0 and valibot@1.5.0
+ *   node check-failures.mjs      the bundle, made by `npm run bundle`: nothing to install
  *
- * One JSON document, in S3 or in a file, keeps how each job did in the last pipelines. A job that
- * failed three times in a row, or five times in its last ten executions, is reported once, and, if
- * it was broken, when it has recovered. `--help` lists the variables that set this up. MIT licensed: copy it.
- *
- * The first half names no token. The second, from "What touches the world" on, is all that must be
- * read before this gets a token. Callers come before callees.
- *
- * Audit map. What leaves this process, to whom, by which function, with which secret:
- *
- *   the document           S3          s3Store         AWS credentials, which the SDK finds
- *   questions for jobs     GitLab      listPages       GITLAB_TOKEN or CI_JOB_TOKEN
- *   messages               Slack       slackSender     SLACK_API_TOKEN
- *                          a webhook   webhookSender   SLACK_WEBHOOK_URL, which is the secret
- *                          a command   commandSender   none of these, and nothing named AWS_; any
- *                                                      other variable of the job, secrets included
- *   messages, table,       stdout and  printerFor      none: it masks the value of each of these
- *   JSON, errors, output   stderr
- *
- * - Variables decide where tokens go. Who can set CI_API_V4_URL or SLACK_API_URL gets the token
- *   that is for it, over plain http where the address says so; AWS's own variables and files (an
- *   AWS_ENDPOINT_URL, a profile) decide where its credentials come from and where they are used.
- * - GitLab, Slack and webhooks are asked by `request`, whose `exchange` opens the connection,
- *   sends the headers that it is given, and follows no redirect. With HTTPS_PROXY or HTTP_PROXY,
- *   and where the runtime can, that is by the proxy (`agentsFor`), which gets the password in its
- *   own address.
- * - `fileStore` writes the document where JOB_EXECUTIONS_URL is a path. `readTextFile` reads
- *   that, PIPELINE_JOBS_FILE, JOB_OWNERS_FILE and OWNER_CHANNELS_FILE. `isMain` looks at the path
- *   that was started. The AWS SDK reads AWS's own files, and may ask AWS for credentials.
- * - `runCommand` starts ALERT_COMMAND; the AWS SDK, a `credential_process` that AWS's files name.
- * - The command line sees the whole environment, and hands it out: by `parseSettings`, to each
- *   function the variables in its type; by `withoutSecrets`, the rest to ALERT_COMMAND. DEBUG
- *   prints stack traces.
- * - Whoever can write the document can make the bot speak, but only in the words of
- *   `writeMessage`, to which all in it is data; with links to http(s) addresses; in the broadcast
- *   channel and in those that the owners' files name.
+ * MIT licensed: copy it.
  */
 import { spawn } from "node:child_process";
 import { createHash, randomUUID } from "node:crypto";
@@ -55,7 +21,7 @@ import { fileURLToPath } from "node:url";
 import { GetObjectCommand, PutObjectCommand, S3Client, type S3ServiceException } from "@aws-sdk/client-s3";
 import * as v from "valibot";
 
-const VERSION = "3.0.0";
+const VERSION = "4.0.0";
 const [MINUTE_MS, HOUR_MS, DAY_MS] = [60_000, 3_600_000, 86_400_000];
 
 // --- Document: what is stored between two pipelines, as DataDog's job_executions.v2.json has it.
@@ -74,49 +40,77 @@ const Timestamp = v.pipe(
 const Address = orNothing(v.pipe(v.string(), v.regex(/^https?:\/\/[^\s/]/i)));
 const Note = orNothing(v.string());
 
-/** How a job did in one pipeline. A pass has no `id`; one without a `commit` did not really run. */
+/**
+ * How a job did in one pipeline. A pass has no `id`; the original's executions have no `pipeline`.
+ * `title` is the commit's, where the job did otherwise in the execution before.
+ */
 const Execution = v.looseObject({
   id: v.nullable(Count),
   failing: v.boolean(),
-  commit: v.optional(v.nullable(v.string())),
+  commit: v.nullish(v.string()),
+  pipeline: v.optional(Count),
+  title: v.optional(v.string()),
 });
 export type Execution = v.InferOutput<typeof Execution>;
 
-/**
- * The commit with which a job last turned, from passing to failing or back. `from` is the commit of
- * the execution before, where that is known; `title` and `author` stand only where no other commit
- * came between the two.
- */
-const Turn = v.looseObject({
-  commit: v.string(),
-  title: v.optional(v.string()),
-  author: v.optional(v.string()),
-  from: v.optional(v.string()),
-});
+/** The commit at which a streak began, and that of the execution before it, if that is known. */
+const Turn = v.looseObject({ commit: v.string(), title: v.optional(v.string()), from: v.optional(v.string()) });
 export type Turn = v.InferOutput<typeof Turn>;
 
-/** An alert that is open: since which pipeline, and since when. */
-const Alert = v.looseObject({ kind: v.picklist(["consecutive", "cumulative"]), pipeline_id: Count, at: Timestamp });
-type Alert = v.InferOutput<typeof Alert>;
+/** A run that is just telling something, and until when no other run does. */
+const Claim = v.object({ until: Timestamp, by: v.string() });
+type Claim = v.InferOutput<typeof Claim>;
 
-const TrackedJob = v.pipe(
+const Kind = v.picklist(["consecutive", "cumulative", "recovered", "gone"]);
+export type Kind = v.InferOutput<typeof Kind>;
+
+/**
+ * An alert: `consecutive` (broken) or `cumulative` (failing often) while it is open, then
+ * `recovered` or `gone`. It opened `at`; it last changed at `changed_at`, on the `day`, in the
+ * pipeline `pipeline_id`. `times`, `executions` and `turned` say what was true then.
+ *
+ * `told` has the channels that know of it, each with the `changed_at` that it was told last, and
+ * `claims` those that are just being told. The channel "" is the broadcast channel.
+ */
+const Alert = v.pipe(
+  v.looseObject({
+    kind: Kind,
+    pipeline_id: Count,
+    at: Timestamp,
+    changed_at: v.optional(Timestamp),
+    day: v.optional(Count),
+    times: v.optional(Count),
+    executions: v.optional(Count),
+    turned: v.optional(Turn),
+    flaky: v.optional(v.boolean()),
+    after: v.optional(Count),
+    told: v.optional(v.pipe(PlainObject, v.record(v.string(), Timestamp))),
+    claims: v.optional(v.pipe(PlainObject, v.record(v.string(), Claim))),
+  }),
+  // Before version 4, an alert was told to the broadcast channel when it opened.
+  v.transform(({ changed_at, ...alert }) =>
+    changed_at ? { ...alert, changed_at } : { ...alert, changed_at: alert.at, told: { "": alert.at } },
+  ),
+);
+export type Alert = v.InferOutput<typeof Alert>;
+
+const StoredJob = v.pipe(
   v.looseObject({
     consecutive_failures: Count,
     jobs_info: v.optional(v.array(Execution)),
     cumulative_failures: v.optional(v.array(Execution)), // the older name of jobs_info
     last_run: v.optional(Timestamp),
-    turned: v.optional(Turn),
+    last_day: v.optional(Count),
     alert: v.optional(Alert),
-    executions_since_alert: v.optional(Count),
   }),
   v.check((job) => (job.jobs_info ?? job.cumulative_failures) !== undefined, "Expected an array jobs_info"),
-  v.transform(({ cumulative_failures, jobs_info = cumulative_failures ?? [], ...job }) => ({ ...job, jobs_info })),
+  v.transform(({ cumulative_failures, jobs_info = cumulative_failures ?? [], ...job }) => {
+    const { turned: _, executions_since_alert: __, ...rest } = job; // of version 3
+    return { ...rest, jobs_info };
+  }),
 );
-/**
- * The history of a job: its window, oldest execution first, and its alert while that is open.
- * `executions_since_alert` counts from the end of its last alert, until that is a whole window ago.
- */
-export type TrackedJob = v.InferOutput<typeof TrackedJob>;
+/** The history of a job: its window, oldest execution first, and its alert. */
+export type TrackedJob = v.InferOutput<typeof StoredJob>;
 
 const Project = v.looseObject({
   name: v.optional(v.string()),
@@ -126,81 +120,47 @@ const Project = v.looseObject({
 /** What the environment says of a project. Without `ci`, no addresses of its pages are known. */
 export type Project = v.InferOutput<typeof Project>;
 
-const Kind = v.picklist(["consecutive", "cumulative", "recovered", "gone"]);
-export type Kind = v.InferOutput<typeof Kind>;
+/** Where a job that is not tracked passed last, and on which day. */
+const Pass = v.object({ commit: v.string(), pipeline: Count, day: Count });
+type Pass = v.InferOutput<typeof Pass>;
 
-/**
- * What is to be reported of a job. `job_id` and `url` are those of the job that its name links to.
- * `times` is how often it failed (recovered: passed) in a row, or, where it fails often, within so
- * many `executions`; `ids` are those failures. `since` is when its alert opened; where the job is
- * gone, when it ran last.
- */
-const News = v.object({
-  kind: Kind,
-  job: v.string(),
-  job_id: v.optional(Count),
-  url: Address,
-  stage: Note,
-  reason: Note,
-  times: Count,
-  executions: Count,
-  ids: v.array(Count),
-  turned: v.optional(Turn),
-  since: Timestamp,
-});
-export type News = v.InferOutput<typeof News>;
-
-/** What the run says that creates the document: its name, and the thresholds. */
-const Hello = v.object({ document: v.string(), in_a_row: Count, often: Count, window: Count });
-
-/**
- * What a channel is to be told, as data, and of which pipeline: it becomes text where it is sent. A
- * `channel` of null is the broadcast channel of the run that sends it.
- */
-const Message = v.object({
-  channel: v.nullable(v.string()),
-  pipeline: v.object({
-    id: Count,
-    commit: v.string(),
-    branch: v.optional(v.string()),
-    url: Address,
-    at: Timestamp,
-    project: Project,
-  }),
-  news: v.array(News),
-  hello: v.optional(Hello),
-});
-export type Message = v.InferOutput<typeof Message>;
-
-/**
- * What is not delivered yet. A run may send it once it is `due`, and then gives it a new `id`. It
- * is `held` where Slack asked to wait; else another run is just sending it.
- */
-const PendingMessage = v.object({ id: v.string(), due: Timestamp, held: v.optional(v.boolean()), ...Message.entries });
-export type PendingMessage = v.InferOutput<typeof PendingMessage>;
-
-/** Of jobs that are not tracked: the commit with which each passed last, and when. */
-type Passes = Map<string, { commit: string; at: string }>;
-
-const StoredPasses = v.pipe(
-  v.array(v.looseObject({ commit: v.string(), at: Timestamp, jobs: v.array(v.string()) })),
-  v.transform((all): Passes => new Map(all.flatMap(({ jobs, ...pass }) => jobs.map((name) => [name, pass])))),
+const Passes = v.pipe(
+  mapOf(orNothing(Pass)),
+  v.transform((passes) => new Map([...passes].flatMap(([name, pass]) => (pass ? [[name, pass] as const] : [])))),
 );
 
 const JobExecutions = v.pipe(
   PlainObject,
   v.looseObject({
     pipeline_id: v.optional(Count, 0),
-    commit: v.optional(v.string()),
+    commit: v.nullish(v.string()),
     counted_at: v.optional(Timestamp),
+    upload: v.optional(v.string()),
     project: v.optional(Project),
-    jobs: mapOf(TrackedJob),
-    passed: v.optional(StoredPasses, []),
-    pending_alerts: v.optional(v.array(PendingMessage), []),
+    days: v.optional(Count, 0),
+    last_date: v.optional(v.string()),
+    hello: v.optional(Claim),
+    jobs: mapOf(StoredJob),
+    passed: v.fallback(v.optional(Passes, {}), () => new Map<string, Pass>()),
   }),
+  v.transform(({ pending_alerts: _, ...document }) => ({ ...document, jobs: placeLast(document) })), // _: of version 3
 );
-/** The document in memory. Keys that it does not know are kept. */
+/**
+ * The document in memory. Keys that it does not know are kept. `days` counts the days of UTC on
+ * which pipelines were counted, and `last_date` is the last of them; `hello` is there until the
+ * message of the first day is delivered.
+ */
 export type JobExecutions = v.InferOutput<typeof JobExecutions>;
+
+/** The last execution of a job counts as of the stored pipeline, where it does not say which. */
+function placeLast({ jobs, pipeline_id }: { jobs: Map<string, TrackedJob>; pipeline_id: number }) {
+  for (const [name, job] of jobs) {
+    const last = job.jobs_info.at(-1);
+    if (!last || last.pipeline !== undefined) continue;
+    jobs.set(name, { ...job, jobs_info: job.jobs_info.with(-1, { ...last, pipeline: pipeline_id }) });
+  }
+  return jobs;
+}
 
 function orNothing<T extends v.GenericSchema>(schema: T) {
   return v.fallback(v.nullish(schema), undefined);
@@ -219,10 +179,10 @@ function mapOf<T extends v.GenericSchema>(values: T) {
 // --- Story: what a run does, step by step, and the one function that changes the document.
 
 const MAX_UPLOADS = 20; // of a document that other runs store at the same time
-const BEGAN_ANEW_MS = 7 * DAY_MS;
+const OVER = "1970-01-01T00:00:00.000Z"; // until when a claim lasts that is no longer in force
 
-/** What is counted, when, by which limits, and who is told. No token can be in it. */
-export type Task = { pipeline: Pipeline; limits: Limits; owners: Owners; now: Date; dryRun?: boolean };
+/** What is counted, when, by which limits, and by which run. No token can be in it. */
+export type Task = { pipeline: Pipeline; limits: Limits; now: Date; run: string; dryRun?: boolean };
 
 /** What a run talks to. `signal` ends what it waits for when that takes too long. */
 export type World = {
@@ -233,94 +193,49 @@ export type World = {
   signal: AbortSignal;
 };
 
-/** What a run did to the document that it read, what it told whom, and what went wrong. */
+/** What a run made of the document that it read, what it told whom, and what went wrong. */
 export type Run = Update & { before: JobExecutions; messages: Delivery[]; errors: string[] };
 
 /**
- * Counts a pipeline, stores the document, sends the messages. The upload that counts also records
- * the messages, and a second one takes out those that were delivered, so that a run may die
- * anywhere. Throws where the document can't be read or stored, or the jobs can't be listed: then
- * nothing was counted. What fails later is in the `errors` of the run.
+ * Counts a pipeline, stores the document, tells each channel what is new to it, and notes what was
+ * told. Throws where the document can't be read or stored, or the jobs can't be listed: then
+ * nothing was counted. What fails later is in the `errors` of the run, or in its `warnings`.
  */
 export async function checkConsistentFailures(task: Task, world: World): Promise<Run> {
   const listing = world.jobs(); // the CI answers while the store does
   listing.catch(() => {}); // whoever awaits it sees the error
-  const store = task.dryRun ? { ...world.store, write: async () => true } : world.store;
   const { broadcast } = world.sender;
 
-  const run = await changeDocument({ ...world, store }, async (stored) => {
+  const counted = await changeDocument(task, world, async (stored) => {
     const before = stored ?? createInitialJobExecutions();
-    const order = orderOf(task, before);
-    const isNext = order === "next";
-    const update = isNext ? updateStatistics(before, await listing, task) : await revise(order, before, listing, task);
-    const { routes, warnings } = routeNews(update.news, task.owners, broadcast);
-    const own = routes.map((route): Message => ({ ...route, pipeline: describePipeline(task) }));
-    if (!stored) own.unshift(sayHello(task, store.source));
-    const { document, messages, lost } = recordMessages(update.document, own, task, broadcast);
-    return { ...update, before, document, messages, warnings: [...update.warnings, ...warnings, ...lost] };
+    const update = updateStatistics(before, await listing, task);
+    const news = update.outcome === "counted" ? claimNews(update, task, broadcast) : { messages: [] };
+    return { before, ...update, ...news };
   });
 
-  const deliveries = await sendNotification(addressMessages(run, task.owners, broadcast), world, task);
-  if (task.dryRun) return { ...run, messages: deliveries, errors: [] };
-  const errors = [...describeFailures(deliveries, world.sender), ...(await settleMessages(deliveries, world))];
-  return { ...run, messages: deliveries, errors };
+  const messages = await sendNotification(counted.messages, task, world);
+  const unnoted = await noteDeliveries(messages, task, world);
+  const { errors, warnings } = describeFailures(messages, broadcast);
+  return { ...counted, messages, errors: [...errors, ...unnoted], warnings: [...counted.warnings, ...warnings] };
 }
-
-type Order = "next" | "same" | "older";
 
 /**
- * Whether a pipeline comes after the stored one. Throws where the document is another project's,
- * and where the ids must have begun anew, as then every pipeline would seem to come too late.
+ * Reads the document, changes and stores it, and does that again where another run stored it first.
+ * Where `change` returns the very document that it was given, nothing is stored. An upload whose
+ * answer got lost is sent again by the SDK, and then refused: so a run knows its own by its id.
  */
-function orderOf({ pipeline, now }: Task, { pipeline_id, counted_at, project }: JobExecutions): Order {
-  const { CI_PIPELINE_ID: id, CI_PROJECT_PATH: name } = pipeline;
-  if (name && project?.name && name !== project.name) {
-    throw failure(
-      `Cannot count a pipeline of ${name}: the document is that of ${project.name}`,
-      'give each project a JOB_EXECUTIONS_URL of its own; if it was renamed, take the key "project" out of the document',
-    );
-  }
-  if (id > pipeline_id) return "next";
-  if (id === pipeline_id) return "same";
-  if (counted_at && now.getTime() - Date.parse(counted_at) > BEGAN_ANEW_MS) {
-    throw failure(
-      `Cannot count pipeline ${id}: it is older than ${pipeline_id}, which was the last one, on ${counted_at.slice(0, 10)}`,
-      "if the ids began anew (a moved project, a renamed workflow), set JOB_EXECUTIONS_URL to a new document",
-    );
-  }
-  return "older";
-}
-
-/** A pipeline that is not counted: where it had been counted before, a re-run may have passed. */
-async function revise(order: Order, before: JobExecutions, listing: Promise<Listing>, task: Task): Promise<Update> {
-  const unchanged = { document: before, listing: undefined, reached: noneReached(), news: [] };
-  if (order === "older") return { ...unchanged, outcome: "out-of-order", warnings: [] };
-  try {
-    return reviseStatistics(before, await listing, task);
-  } catch (error) {
-    const warning = `Whether a re-run passed is not known: ${(error as Error).message}`;
-    return { ...unchanged, outcome: "already-counted", warnings: [warning] };
-  }
-}
-
-type Change = { document: JobExecutions | undefined; outcome?: Outcome; messages?: PendingMessage[] };
-
-/**
- * Reads the document, changes and stores it, and does it again where another run stored it first.
- * `change` returns the very document that it was given where there is nothing to store. An upload
- * whose answer got lost is repeated by the SDK, and then refused as a conflict: what is stored
- * shows whose it was.
- */
-async function changeDocument<T extends Change>(
-  { store, pause, signal }: Omit<World, "jobs" | "sender">,
+async function changeDocument<T extends { document: JobExecutions }>(
+  { dryRun }: Pick<Task, "dryRun">,
+  { store, pause, signal }: Pick<World, "store" | "pause" | "signal">,
   change: (stored: JobExecutions | undefined) => Promise<T>,
 ): Promise<T> {
   let last: T | undefined;
   for (let attempt = 1; attempt <= MAX_UPLOADS; attempt++) {
     const stored = await retrieveJobExecutions(store, signal);
-    if (last && stored && isStoredBy(stored.document, last)) return last;
-    last = await change(stored?.document);
-    if (!last.document || last.document === stored?.document) return last;
+    if (last && stored?.document.upload === last.document.upload) return last;
+    const changed = await change(stored?.document);
+    if (dryRun || changed.document === stored?.document) return changed;
+    last = { ...changed, document: { ...changed.document, upload: randomUUID() } };
     if (await uploadJobExecutions(last.document, stored?.version, { store, signal })) return last;
     await pause(Math.random() * Math.min(100 * 2 ** attempt, 2_000));
   }
@@ -331,13 +246,6 @@ async function changeDocument<T extends Change>(
   );
 }
 
-/** Whether what is stored is this run's: by its messages, or, without any, by its time. */
-function isStoredBy(stored: JobExecutions, { outcome, document, messages = [] }: Change) {
-  if (messages.length > 0) return stored.pending_alerts.some(({ id }) => messages.some((own) => own.id === id));
-  const isOfPipeline = stored.pipeline_id === document?.pipeline_id && stored.counted_at === document.counted_at;
-  return outcome === "counted" && isOfPipeline;
-}
-
 /** Reads the document, if there is one. Throws where it can't be read or is not valid. */
 export async function retrieveJobExecutions(store: Store, signal: AbortSignal) {
   const stored = await store.read(signal);
@@ -346,9 +254,9 @@ export async function retrieveJobExecutions(store: Store, signal: AbortSignal) {
   return { document: parseJson(JobExecutions, stored.text, { source: store.source, todo }), version: stored.version };
 }
 
-/** The document before the first pipeline. */
+/** The document before the first pipeline, with a hello that nobody has said. */
 export function createInitialJobExecutions(): JobExecutions {
-  return { pipeline_id: 0, jobs: new Map(), passed: new Map(), pending_alerts: [] };
+  return { pipeline_id: 0, days: 0, hello: { until: OVER, by: "" }, jobs: new Map(), passed: new Map() };
 }
 
 /**
@@ -356,292 +264,297 @@ export function createInitialJobExecutions(): JobExecutions {
  * whether it was. Throws where it can't be written.
  */
 export function uploadJobExecutions(
-  { pipeline_id, commit, counted_at, project, jobs, passed, pending_alerts, ...unknown }: JobExecutions,
+  document: JobExecutions,
   version: string | undefined,
   { store, signal }: { store: Store; signal: AbortSignal },
 ): Promise<boolean> {
-  const byCommit = groupBy([...passed], ([, { commit }]) => commit).map((group) => {
-    const times = group.map(([, { at }]) => at).sort();
-    return { commit: group[0][1].commit, at: times.at(-1), jobs: group.map(([name]) => name) };
-  });
-  const document = {
-    pipeline_id,
-    commit,
-    counted_at,
-    project,
-    ...unknown,
-    jobs: Object.fromEntries(jobs),
-    passed: byCommit.length > 0 ? byCommit : undefined,
-    pending_alerts: pending_alerts.length > 0 ? pending_alerts : undefined,
-  };
-  return store.write(Buffer.from(JSON.stringify(document)), version, signal);
+  return store.write(Buffer.from(JSON.stringify(toStored(document))), version, signal);
+}
+
+/** The document as it is stored. */
+function toStored({ jobs, passed, ...rest }: JobExecutions) {
+  const passes = passed.size > 0 ? { passed: Object.fromEntries(passed) } : {};
+  return { ...rest, days: rest.days || undefined, jobs: Object.fromEntries(jobs), ...passes };
 }
 
 // === What only computes: no token, no time, no connection, no file, and nothing of the process.
 
-// --- Statistics: how each job did, what that reaches, and how its alert opens, changes and closes.
+// --- Statistics: executions at their places, and how an alert opens, changes and closes.
 
-const MAX_TITLE = 150; // of a commit's title, and of its author
+const FORGET_DAYS = 30; // on which pipelines were counted
+const BEGAN_ANEW_MS = 7 * DAY_MS;
+const MAX_TITLE = 150;
 
-/** The jobs that reached a threshold, each with the ids of the failures in its window. */
-type Reached = {
-  consecutive: Map<string, number[]>;
-  cumulative: Map<string, number[]>;
-  recovered: string[];
-  gone: string[];
-};
+type Outcome = "counted" | "late" | "nothing-ran";
 
-type Outcome = "counted" | "revised" | "already-counted" | "out-of-order";
-
-/** What a pipeline makes of the document. */
+/** What a pipeline makes of the document. `ran` has the jobs that failed or passed, by their names. */
 export type Update = {
   outcome: Outcome;
   document: JobExecutions;
-  listing: Listing | undefined;
-  reached: Reached;
-  news: News[];
+  listing: Listing;
+  ran: Map<string, PipelineJob>;
   warnings: string[];
 };
 
 type Counting = Pick<Task, "pipeline" | "limits" | "now">;
 
 /**
- * Adds the outcome of a pipeline, given as one entry a job name, to the histories. Returns a new
- * document, what reached a threshold, and what of that is news. A job that is not tracked has
- * nothing but the commit with which it passed last.
+ * Adds the outcome of a pipeline to the histories, and returns a new document. A pipeline that is
+ * older than the stored one is only filed: it brings older rules and another clock. Throws where
+ * the document is another project's, or the ids of pipelines have begun anew.
  */
 export function updateStatistics(before: JobExecutions, listing: Listing, counting: Counting): Update {
-  const { limits, now } = counting;
-  const latest = new Map(listing.jobs.map((job) => [job.name, job]));
-  const isExpired = expiryOf(before, counting);
-  const reached = noneReached();
-  const news: News[] = [];
-  const warnings = [...listing.warnings];
-  const jobs = new Map<string, TrackedJob>();
-  const passed: Passes = new Map();
-
-  for (const name of new Set([...before.jobs.keys(), ...before.passed.keys(), ...latest.keys()])) {
-    const tracked = before.jobs.get(name);
-    if (matchesAny(limits.IGNORE_JOBS, name)) {
-      if (tracked?.alert) warnings.push(`IGNORE_JOBS matches ${name}, whose alert was open: it is dropped`);
-      continue;
-    }
-    const execution = toExecution(latest.get(name), counting);
-    if (!tracked && !execution?.failing) {
-      const pass = execution?.commit ? { commit: execution.commit, at: now.toISOString() } : before.passed.get(name);
-      if (pass && !isExpired(pass.at)) passed.set(name, pass);
-      continue;
-    }
-    const counted = addExecution(name, tracked ?? NEW_JOB, execution, before, counting);
-    if (execution?.failing) noteReached(reached, name, counted, limits);
-    if (isExpired(counted.last_run)) {
-      if (!counted.alert) continue;
-      reached.gone.push(name);
-      news.push(newsOf("gone", name, counted, undefined, now));
-      continue;
-    }
-    const change = execution && changeOf(counted, thresholdsOf(name, limits), limits);
-    if (change === "recovered") reached.recovered.push(name);
-    const isSilent = change === "recovered" && counted.alert?.kind === "cumulative"; // it only failed often
-    if (change && !isSilent) news.push(newsOf(change, name, counted, latest.get(name), now));
-
-    const job = changeAlert(counted, change, counting);
-    const isClean = job.jobs_info.length >= limits.CUMULATIVE_LENGTH && failuresIn(job.jobs_info).length === 0;
-    const lastCommit = job.jobs_info.findLast((execution) => execution.commit)?.commit;
-    if (job.alert || !isClean) jobs.set(name, job);
-    else if (lastCommit) passed.set(name, { commit: lastCommit, at: counted.last_run });
+  const { pipeline, limits } = counting;
+  checkPlace(before, counting);
+  const counts = ({ name, outcome, reason }: PipelineJob) =>
+    outcome !== "not run" &&
+    !ruleOf(name, limits)?.ignore &&
+    !(outcome === "failed" && reason && limits.IGNORE_FAILURES.some((pattern) => pattern.test(reason)));
+  const ran = new Map(listing.jobs.filter(counts).map((job) => [job.name, job]));
+  const update = { listing, ran, warnings: listing.warnings };
+  if (ran.size === 0) {
+    const warning = "No job of this pipeline failed or passed: check that the list of jobs is complete";
+    return { ...update, outcome: "nothing-ran", document: before, warnings: [...listing.warnings, warning] };
   }
-  const document = { ...before, ...lastCounted(before, counting), jobs, passed };
-  return { outcome: "counted", document, listing, reached, news, warnings };
+  if (pipeline.CI_PIPELINE_ID < before.pipeline_id) {
+    return { ...update, outcome: "late", document: fileExecutions(before, ran, counting) };
+  }
+  const dated = { ...before, ...describeLatest(before, counting) };
+  return { ...update, outcome: "counted", document: judgeJobs(fileExecutions(dated, ran, counting), counting) };
 }
 
-/** What the document says of the pipeline that was counted last. */
-function lastCounted({ project }: JobExecutions, { pipeline, now }: Counting) {
-  const known = projectOf(pipeline, project?.name);
-  const hasAny = Object.keys(known).length > 0;
+function checkPlace({ pipeline_id, counted_at, project }: JobExecutions, { pipeline, now }: Counting) {
+  const { CI_PIPELINE_ID: id, CI_PROJECT_URL: url } = pipeline;
+  if (url && project?.url && url !== project.url) {
+    throw failure(
+      `Cannot count a pipeline of ${url}: the document is that of ${project.url}`,
+      'give each project a JOB_EXECUTIONS_URL of its own; if it has moved, take the key "project" out of the document',
+    );
+  }
+  if (id < pipeline_id && counted_at && now.getTime() - Date.parse(counted_at) > BEGAN_ANEW_MS) {
+    throw failure(
+      `Cannot count pipeline ${id}: it is older than ${pipeline_id}, which was the latest, on ${counted_at.slice(0, 10)}`,
+      "if the ids began anew (a moved project, a renamed workflow), set JOB_EXECUTIONS_URL to a new document",
+    );
+  }
+}
+
+/** What the document says of the latest pipeline. A day counts once, whatever clock says so first. */
+function describeLatest({ days, last_date, counted_at = "", project }: JobExecutions, { pipeline, now }: Counting) {
   const { CI_PIPELINE_ID: pipeline_id, CI_COMMIT_SHA: commit } = pipeline;
-  return { pipeline_id, commit, counted_at: now.toISOString(), project: hasAny ? known : undefined };
-}
-
-/** Whether a time expired, reckoned to the last count: days without pipelines expire nothing. */
-function expiryOf({ counted_at }: JobExecutions, { limits, now }: Counting) {
-  const lastMs = Math.min(Date.parse(counted_at ?? now.toISOString()), now.getTime());
-  return (at: string) => lastMs - Date.parse(at) > limits.EXPIRE_AFTER_DAYS * DAY_MS;
-}
-
-/**
- * Of a pipeline that is counted already, a job that failed in it and has passed since is taken for
- * one that passed. What it had turned is unknown again; its alert stays as it is. Where there is
- * none, the document is the very same.
- */
-export function reviseStatistics(before: JobExecutions, listing: Listing, task: Pick<Task, "pipeline">): Update {
-  const jobs = new Map(before.jobs);
-  let isRevised = false;
-  for (const { name } of listing.jobs.filter(({ outcome }) => outcome === "passed")) {
-    const job = before.jobs.get(name);
-    const last = job?.jobs_info.at(-1);
-    const isOfPipeline = job?.last_run === before.counted_at && last?.commit === task.pipeline.CI_COMMIT_SHA;
-    if (!job || !last?.failing || !isOfPipeline) continue;
-    const jobs_info = [...job.jobs_info.slice(0, -1), { ...last, id: null, failing: false }];
-    jobs.set(name, { ...job, consecutive_failures: 0, jobs_info, turned: undefined });
-    isRevised = true;
-  }
-  const outcome = isRevised ? "revised" : "already-counted";
-  const document = isRevised ? { ...before, jobs } : before;
-  return { outcome, document, listing, reached: noneReached(), news: [], warnings: listing.warnings };
-}
-
-function noneReached(): Reached {
-  return { consecutive: new Map(), cumulative: new Map(), recovered: [], gone: [] };
-}
-
-const NEW_JOB: TrackedJob = { consecutive_failures: 0, jobs_info: [] };
-
-/** What this pipeline adds to a job's window; undefined: nothing, it stays as it is. */
-function toExecution(latest: PipelineJob | undefined, { pipeline, limits }: Counting): Execution | undefined {
-  const commit = pipeline.CI_COMMIT_SHA;
-  if (latest?.outcome === "passed") return { id: null, failing: false, commit };
-  if (latest?.outcome === "failed") {
-    const isIgnored = latest.reason && matchesAny(limits.IGNORE_FAILURES, latest.reason);
-    return isIgnored ? undefined : { id: latest.id, failing: true, commit };
-  }
-  return limits.NOT_RUN_JOBS === "pass" ? { id: null, failing: false, commit: null } : undefined;
-}
-
-function addExecution(
-  name: string,
-  job: TrackedJob,
-  execution: Execution | undefined,
-  before: JobExecutions,
-  { pipeline, limits, now }: Counting,
-) {
-  const { last_run = now.toISOString() } = job; // the original has none
-  if (!execution) return { ...job, jobs_info: job.jobs_info.slice(-limits.CUMULATIVE_LENGTH), last_run };
-  const since = job.executions_since_alert === undefined ? undefined : job.executions_since_alert + 1;
-  const pass = before.passed.get(name);
-  const passed = pass && { id: null, failing: false, commit: pass.commit };
-  const last = job.jobs_info.findLast((earlier) => earlier.commit) ?? passed;
+  const at = now.toISOString();
+  const [today, seen] = [at.slice(0, 10), last_date ?? counted_at.slice(0, 10)];
+  const known = { ...project, ...projectOf(pipeline) };
   return {
-    ...job,
-    consecutive_failures: execution.failing ? job.consecutive_failures + 1 : 0,
-    jobs_info: [...job.jobs_info, execution].slice(-limits.CUMULATIVE_LENGTH),
-    last_run: execution.commit ? now.toISOString() : last_run,
-    turned: turnOf(execution, last, before, pipeline) ?? job.turned,
-    executions_since_alert: since !== undefined && since < limits.CUMULATIVE_LENGTH ? since : undefined,
+    pipeline_id,
+    commit,
+    counted_at: at,
+    project: Object.keys(known).length > 0 ? known : undefined,
+    days: today > seen ? days + 1 : days,
+    last_date: today > seen ? today : seen,
   };
 }
 
-/** The turn that an execution makes after the last one that had a commit, if it makes one. */
-function turnOf(execution: Execution, last: Execution | undefined, before: JobExecutions, pipeline: Pipeline) {
-  if (!execution.commit || last?.failing === execution.failing) return undefined;
-  const { CI_COMMIT_SHA: commit, CI_COMMIT_AUTHOR: author, CI_COMMIT_BEFORE_SHA: pushedOn = "" } = pipeline;
-  const from = last?.commit ?? undefined;
-  const isNextCommit = from !== undefined && from === before.commit && from !== commit;
-  const isOnlyPush = /^0*$/.test(pushedOn) || pushedOn === from; // zeros: the first push of a branch
-  // Else no commit can be blamed: others came between, or this very one had passed before.
-  return isNextCommit && isOnlyPush ? { commit, title: titleOf(pipeline), author, from } : { commit, from };
+/** Files how each job did that ran. One that is not tracked only has the pass that it did last. */
+function fileExecutions(document: JobExecutions, ran: Update["ran"], { pipeline, limits, now }: Counting) {
+  const { CI_PIPELINE_ID: id, CI_COMMIT_SHA: commit } = pipeline;
+  const jobs = new Map(document.jobs);
+  const passed = new Map(document.passed);
+  const rest = { commit, pipeline: id, title: titleOf(pipeline) };
+  for (const [name, { id: job, outcome }] of ran) {
+    const failing = outcome === "failed";
+    const pass = passed.get(name);
+    const tracked = jobs.get(name);
+    if (!tracked && pass && pass.pipeline > id) continue;
+    if (!tracked && !failing) {
+      passed.set(name, { commit, pipeline: id, day: document.days });
+      continue;
+    }
+    const remembered = pass ? [{ id: null, failing: false, commit: pass.commit, pipeline: pass.pipeline }] : [];
+    const history = tracked ?? { consecutive_failures: 0, jobs_info: remembered };
+    const execution = failing ? { id: job, failing, ...rest } : { id: null, failing, ...rest };
+    const filed = fileExecution(history, execution, windowOf(name, limits));
+    jobs.set(name, { ...filed, last_run: now.toISOString(), last_day: document.days });
+    passed.delete(name);
+  }
+  return { ...document, jobs, passed };
+}
+
+/**
+ * Puts an execution at its pipeline's place in the window, instead of what that pipeline had added.
+ * Nothing goes before the oldest execution, as what came between the two is not known.
+ */
+function fileExecution(job: TrackedJob, execution: Execution & { pipeline: number }, length: number): TrackedJob {
+  const { jobs_info: window } = job;
+  const [oldest] = window;
+  const { pipeline } = execution;
+  if (oldest && placeOf(oldest) > pipeline) return job;
+  // The pass in front stays, as what is known of the time before: this very pipeline may have passed at first.
+  const isInFront = (other: Execution) => other === oldest && !other.failing && execution.failing;
+  const earlier = window.filter(
+    (other) => placeOf(other) < pipeline || (placeOf(other) === pipeline && isInFront(other)),
+  );
+  const later = window.filter((other) => placeOf(other) > pipeline);
+  const jobs_info = [...earlier, execution, ...later]
+    .slice(-Math.max(length, window.length))
+    .map((other, i, all) => (all[i - 1]?.failing === !other.failing ? other : { ...other, title: undefined }));
+  const isNew = earlier.length + later.length === window.length;
+  const streak = lastThat(jobs_info, true).length;
+  const known = job.consecutive_failures + (isNew ? 1 : 0); // it may have begun before the window
+  const consecutive_failures = streak === jobs_info.length ? Math.max(streak, known) : streak;
+  return { ...job, consecutive_failures, jobs_info };
+}
+
+/** By its pipeline; the original's executions come before all others. */
+function placeOf({ pipeline = -1 }: Execution) {
+  return pipeline;
 }
 
 /** The first line of a commit's message; of a merge, the first that says what was merged. */
-function titleOf({ CI_COMMIT_TITLE = "", CI_COMMIT_DESCRIPTION = "" }: Pipeline): string | undefined {
-  const lines = `${CI_COMMIT_TITLE}\n${CI_COMMIT_DESCRIPTION}`.split(/[\r\n]+/).map((line) => line.trim());
+function titleOf({ CI_COMMIT_MESSAGE = "" }: Pipeline): string | undefined {
+  const lines = CI_COMMIT_MESSAGE.split(/[\r\n]+/).map((line) => line.trim());
   const [first, ...others] = lines.filter((line) => line !== "");
   const isMerge = (line: string) => /^Merge (branch|pull request|remote-tracking|tag|commit) /.test(line);
   const title = first && isMerge(first) ? (others.find((line) => !isMerge(line)) ?? first) : first;
   return title && cut(title, MAX_TITLE);
 }
 
-/** The thresholds of a job. Of JOB_THRESHOLDS, the last that matches counts. */
-export function thresholdsOf(name: string, limits: Limits): { inARow: number; often: number } {
-  const { CONSECUTIVE_THRESHOLD: inARow, CUMULATIVE_THRESHOLD: often } = limits;
-  const own = limits.JOB_THRESHOLDS.findLast(({ pattern }) => pattern.test(name));
-  return own ? { inARow: own.inARow, often: own.often ?? Math.max(own.inARow, often) } : { inARow, often };
+/** Judges every tracked job, whether or not it ran, and forgets what nobody needs any more. */
+function judgeJobs(document: JobExecutions, { pipeline, limits, now }: Counting): JobExecutions {
+  const { days } = document;
+  const isOld = (day = days) => days - day > FORGET_DAYS;
+  const isIgnored = (name: string) => Boolean(ruleOf(name, limits)?.ignore);
+  const known = [...document.passed].filter(([name, { day }]) => !isOld(day) && !isIgnored(name));
+  const passed = new Map(known);
+  const jobs = new Map<string, TrackedJob>();
+  for (const [name, stored] of document.jobs) {
+    const { last_day = days, jobs_info } = stored;
+    const job = { ...stored, last_day, jobs_info: jobs_info.slice(-windowOf(name, limits)) };
+    const isGone = isOld(job.last_day) || isIgnored(name);
+    const change = isGone ? closeAsGone(job) : changeOf(job, thresholdsOf(name, limits));
+    const alert = changeAlert(job, change, { pipeline_id: pipeline.CI_PIPELINE_ID, at: now.toISOString(), day: days });
+    const isWaiting = alert !== undefined && !isOpen(alert) && isToBeTold(alert) && !isOld(alert.day);
+    const last = job.jobs_info.at(-1);
+    if ((!isGone && failuresIn(job.jobs_info).length > 0) || isOpen(alert) || isWaiting) {
+      jobs.set(name, { ...job, alert });
+    } else if (!isGone && last?.commit) {
+      passed.set(name, { commit: last.commit, pipeline: Math.max(placeOf(last), 0), day: job.last_day });
+    }
+  }
+  return { ...document, jobs, passed };
 }
 
-/** Notes the thresholds that a failed job has reached: as in the original, those that it equals. */
-function noteReached(reached: Reached, name: string, job: TrackedJob, limits: Limits) {
-  const failures = failuresIn(job.jobs_info);
-  const ids = idsOf(failures);
-  if (job.consecutive_failures === limits.CONSECUTIVE_THRESHOLD) reached.consecutive.set(name, ids);
-  if (failures.length === limits.CUMULATIVE_THRESHOLD) reached.cumulative.set(name, ids);
+function closeAsGone({ alert }: TrackedJob) {
+  return isOpen(alert) ? "gone" : undefined;
+}
+
+export function isOpen(alert: Alert | undefined): boolean {
+  return alert?.kind === "consecutive" || alert?.kind === "cumulative";
+}
+
+/** Whether some channel knows, or may know, of an alert that it must hear the end of. */
+function isToBeTold({ told = {}, claims = {} }: Alert) {
+  return Object.keys(told).length + Object.keys(claims).length > 0;
+}
+
+type Change = Kind | "flaky";
+
+/**
+ * The rules for alerts: what the window of a job does to its alert. It opens or becomes broken
+ * (`consecutive`), opens as failing often (`cumulative`), closes (`recovered`), or, while a broken
+ * job only looks mended, is `flaky`. Undefined: nothing changes. `inARow` and `often` are the
+ * thresholds of the job. What belongs to an alert before does not count again.
+ */
+export function changeOf(job: TrackedJob, { inARow, often }: Thresholds): Change | undefined {
+  const { alert } = job;
+  const executions = sinceAlertBefore(job);
+  const failed = failedInARow(job);
+  if (!alert || !isOpen(alert)) {
+    if (failed >= inARow) return "consecutive";
+    return failed > 0 && failuresIn(executions).length >= often ? "cumulative" : undefined;
+  }
+  const isFlaky = alert.kind === "cumulative" || alert.flaky;
+  if (isFlaky && failed >= 2 * inARow) return "consecutive";
+  if (lastThat(executions, false).length < inARow) return undefined;
+  const isOneStreak = /^·*✗*·*$/.test(stripOf(executions)); // passes, then failures, then passes
+  if (isOneStreak) return "recovered";
+  return isFlaky ? undefined : "flaky";
 }
 
 /**
- * The rules for alerts: what the latest execution of a job, which is in its window already, does to
- * its alert. It opens it as broken (`consecutive`) or as failing often (`cumulative`), turns
- * failing often into broken, reports a broken job once more that had looked mended, or closes it
- * (`recovered`). Undefined: nothing changes, and nothing is reported.
+ * The executions of a window without those that belong to an alert before: all up to the pipeline
+ * that closed it, but for a failure in that very one, in a re-run.
  */
-export function changeOf(
-  job: TrackedJob,
-  { inARow, often }: { inARow: number; often: number },
-  { RECOVERY_THRESHOLD: passes }: Pick<Limits, "RECOVERY_THRESHOLD">,
-): Exclude<Kind, "gone"> | undefined {
-  const { alert, consecutive_failures: streak } = job;
-  const strip = stripOf(job);
-  const surelyBroken = Math.max(inARow, often); // so often in a row that nobody calls the job flaky
-  if (!strip.endsWith("✗")) {
-    const isOneStreak = new RegExp(`^·*✗*·{${passes},}$`).test(strip);
-    const hasReallyRun = job.jobs_info.slice(-passes).some((execution) => execution.commit);
-    return alert && isOneStreak && hasReallyRun ? "recovered" : undefined;
+function sinceAlertBefore({ jobs_info, alert }: TrackedJob): Execution[] {
+  const closedBy = isOpen(alert) ? alert?.after : alert?.pipeline_id;
+  if (closedBy === undefined) return jobs_info;
+  return jobs_info.filter((one) => placeOf(one) > closedBy || (placeOf(one) === closedBy && one.failing));
+}
+
+/** How often a job failed in a row, up to now. A streak may be longer than the window. */
+function failedInARow(job: TrackedJob) {
+  const streak = lastThat(sinceAlertBefore(job), true).length;
+  return streak === job.jobs_info.length ? job.consecutive_failures : streak;
+}
+
+type When = { pipeline_id: number; at: string; day: number };
+
+/** The alert of a job after a change, with what is true now: it is told from that, also later. */
+function changeAlert(job: TrackedJob, change: Change | undefined, { at, ...when }: When): Alert | undefined {
+  const { alert } = job;
+  if (!change) return alert;
+  if (change === "flaky") return alert && { ...alert, flaky: true };
+  const { told, claims } = alert ?? {};
+  const changed = { ...when, changed_at: at, kind: change, flaky: undefined, ...factsOf(job, change) };
+  if (alert && isOpen(alert)) {
+    // Who hears of a job that only failed often needs no recovery of it.
+    const isSilent = change === "recovered" && alert.kind === "cumulative" && !alert.flaky;
+    return { ...alert, ...changed, ...(isSilent ? { told: undefined, claims: undefined } : {}) };
   }
-  if (!alert && streak >= inARow) return "consecutive";
-  if (!alert) return failuresIn(sinceAlert(job)).length >= often ? "cumulative" : undefined;
-  const hadLookedMended = new RegExp(`·{${passes}}✗{${surelyBroken}}$`).test(strip);
-  const isBroken = alert.kind === "cumulative" ? streak >= surelyBroken : hadLookedMended;
-  return isBroken ? "consecutive" : undefined;
+  // Somebody may still wait for the end of a broken alert before: then this one is its sequel.
+  const isSequel = change === "cumulative" && alert !== undefined && isToBeTold(alert);
+  return { ...changed, at, after: alert?.pipeline_id, told, claims, flaky: isSequel || undefined };
 }
 
-function changeAlert(job: TrackedJob, change: ReturnType<typeof changeOf>, { pipeline, now }: Counting): TrackedJob {
-  if (change === undefined) return job;
-  if (change === "recovered") return { ...job, alert: undefined, executions_since_alert: 0 };
-  const opened = job.alert ?? { pipeline_id: pipeline.CI_PIPELINE_ID, at: now.toISOString() };
-  return { ...job, alert: { ...opened, kind: change } };
-}
-
-function newsOf(kind: Kind, job: string, counted: TrackedJob, latest: PipelineJob | undefined, now: Date): News {
-  const { alert, last_run, turned, consecutive_failures, jobs_info } = counted;
-  const { id, url, stage, reason } = latest ?? {};
-  const passes = lastThat(jobs_info, false);
-  const window = sinceAlert(counted);
-  const said = {
-    consecutive: { times: consecutive_failures, executions: lastThat(jobs_info, true), turned },
-    cumulative: { times: failuresIn(window).length, executions: window, turned: undefined },
-    recovered: { times: passes.length, executions: passes, turned },
-    gone: { times: 0, executions: [], turned: undefined },
+/** What is said of an alert of a kind: how often the job failed or passed, and where it turned. */
+function factsOf(job: TrackedJob, kind: Kind) {
+  const executions = sinceAlertBefore(job);
+  const failures = failuresIn(executions).length;
+  const turned = turnOf(job.jobs_info, executions, kind === "consecutive");
+  return {
+    consecutive: { times: failedInARow(job), executions: undefined, turned },
+    cumulative: { times: failures, executions: executions.length, turned: undefined },
+    recovered: { times: lastThat(executions, false).length, executions: undefined, turned },
+    gone: { times: undefined, executions: undefined, turned: undefined },
   }[kind];
-  const ids = idsOf(failuresIn(said.executions));
-  const since = (kind === "gone" ? last_run : alert?.at) ?? now.toISOString();
-  const job_id = id ?? idsOf(failuresIn(jobs_info)).at(-1);
-  return { kind, job, job_id, url, stage, reason, ...said, executions: said.executions.length, ids, since };
 }
 
-/** The executions since the last alert of a job was closed, as far as they are in its window. */
-function sinceAlert({ jobs_info, executions_since_alert: since = jobs_info.length }: TrackedJob) {
-  return jobs_info.slice(Math.max(jobs_info.length - since, 0));
+/** Where the last streak of failures (or passes) began, and what came before it in the window. */
+function turnOf(window: Execution[], executions: Execution[], failing: boolean): Turn | undefined {
+  const [first] = lastThat(executions, failing);
+  if (!first?.commit) return undefined;
+  const before = window[window.indexOf(first) - 1];
+  const from = before && before.failing !== failing ? (before.commit ?? undefined) : undefined;
+  return { commit: first.commit, title: first.title, from };
 }
 
-/** The window of a job as a strip, the oldest execution first. */
-export function stripOf({ jobs_info }: TrackedJob): string {
-  return jobs_info.map(({ failing }) => (failing ? "✗" : "·")).join("");
+/** The executions as a strip, the oldest first. */
+export function stripOf(executions: Execution[]): string {
+  return executions.map(({ failing }) => (failing ? "✗" : "·")).join("");
 }
 
-function failuresIn(executions: Execution[]) {
-  return executions.filter((execution) => execution.failing);
+export function failuresIn(executions: Execution[]): Execution[] {
+  return executions.filter(({ failing }) => failing);
 }
 
-function idsOf(executions: Execution[]) {
-  return executions.flatMap(({ id }) => id ?? []);
-}
-
-/** The last executions that all failed, or all passed. */
+/** The executions at the end of a window that all failed, or all passed. */
 function lastThat(executions: Execution[], failing: boolean) {
   return executions.slice(executions.findLastIndex((execution) => execution.failing !== failing) + 1);
 }
 
 // --- Listings: from what GitLab or GitHub list to how each job did.
 
-/** A job by its latest attempt: where (`stage`) and why (`reason`) it failed, and its page. */
+/** A job by its latest attempt that has finished: where (`stage`) and why (`reason`) it failed, and its page. */
 export type PipelineJob = {
   id: number;
   name: string;
@@ -651,8 +564,8 @@ export type PipelineJob = {
   url?: string | null | undefined;
 };
 
-/** The jobs of a pipeline, one entry a name. Not every list has those that did not run. */
-export type Listing = { jobs: PipelineJob[]; warnings: string[]; hasNotRun: boolean };
+/** The jobs of a pipeline, one entry a name. `remark` is for the end of the log: what is not seen. */
+export type Listing = { jobs: PipelineJob[]; warnings: string[]; remark?: string | undefined };
 
 const Id = v.pipe(v.number("Expected a number, e.g. the build's * 1000 + index"), v.safeInteger(), v.minValue(1));
 
@@ -680,54 +593,66 @@ const Bridge = v.object({
 });
 type Bridge = v.InferOutput<typeof Bridge>;
 
+const UNFINISHED = ["created", "preparing", "pending", "running", "waiting_for_resource", "waiting_for_callback"];
+const UNFINISHED_AT_GITHUB = ["queued", "in_progress", "waiting", "requested"];
+const NOT_FINISHED = [...UNFINISHED, ...UNFINISHED_AT_GITHUB, "canceling", "scheduled"];
+const STATUSES = ["success", "failed", "canceled", "skipped", "manual", "completed", ...NOT_FINISHED];
+const CONCLUSIONS = ["success", "failure", "timed_out", "neutral", "cancelled", "skipped", "action_required"];
+
+/** A job in a file: a word that neither CI uses may be anything, also a failure. */
+const JobInFile = v.object({
+  ...ListedJob.entries,
+  status: v.picklist(STATUSES, "Expected success, failed or another status of GitLab, or completed, as GitHub has it"),
+  conclusion: v.nullish(
+    v.picklist([...CONCLUSIONS, "stale", "startup_failure"], `Expected one of ${CONCLUSIONS.join(", ")}`),
+  ),
+});
+
 /** A page of GitHub's list, with the number of jobs on all pages. */
-const Page = v.object({ total_count: v.fallback(v.number(), 0), jobs: v.array(ListedJob) });
+const Page = v.object({ total_count: v.fallback(v.number(), 0), jobs: v.array(JobInFile) });
 
 /** A file of jobs: an array of them, a page, or an array of pages. */
 const PagesOfJobs = v.lazy((json) => {
   const isPaged = [json].flat().some((item) => isPlainObject(item) && "jobs" in item);
   const toPages = v.transform((jobs: ListedJob[]) => [{ total_count: 0, jobs }]);
   const toArray = v.transform((page: unknown) => [page].flat());
-  return isPaged ? v.pipe(v.unknown(), toArray, v.array(Page)) : v.pipe(v.array(ListedJob), toPages);
+  return isPaged ? v.pipe(v.unknown(), toArray, v.array(Page)) : v.pipe(v.array(JobInFile), toPages);
 });
 
-// The words of both CIs: of any other, nobody knows what it means.
-const GITLAB_STATUSES = "success failed canceled canceling skipped manual scheduled created preparing pending running";
-const STATUSES = `${GITLAB_STATUSES} waiting_for_resource waiting_for_callback completed queued in_progress waiting requested`;
-const CONCLUSIONS = "success failure timed_out neutral cancelled skipped action_required stale startup_failure";
-const STARTED = ["success", "failed", "running"];
-const UNFINISHED = ["created", "preparing", "pending", "running", "waiting_for_resource", "waiting_for_callback"];
-
-/** A job of a list. Only GitHub gives an `attempt`; nobody knows what `unknown` means. */
-type Attempt = PipelineJob & { attempt?: number | null | undefined; unknown?: string | undefined };
+/** A job of a list. Only GitHub numbers attempts. */
+type Attempt = PipelineJob & { attempt: number; isFinished: boolean };
 
 function toAttempt(job: ListedJob): Attempt {
-  const { id, name, status, conclusion, run_attempt: attempt, stage, failure_reason, web_url, html_url } = job;
-  const isGitHub = status === "completed" && Boolean(conclusion);
-  const word = isGitHub ? `${conclusion}` : status;
-  const failing = isGitHub ? ["failure", "timed_out"] : ["failed"];
-  const hasFailed = failing.includes(word) && !job.allow_failure;
+  const { id, name, status, conclusion, run_attempt, stage, failure_reason, web_url, html_url } = job;
+  const isGitHub = status === "completed";
+  const word = isGitHub ? conclusion : status;
+  const hasFailed = isGitHub ? word === "failure" || word === "timed_out" : word === "failed";
   const otherwise = word === "success" ? "passed" : "not run";
-  const outcome = hasFailed ? "failed" : otherwise;
   const step = job.steps.find((step) => step.conclusion === "failure")?.name;
-  const reason = word === "timed_out" ? word : (failure_reason ?? step);
-  const isKnown = (isGitHub ? CONCLUSIONS : STATUSES).split(" ").includes(word);
-  const unknown = isKnown ? undefined : word;
-  return { id, name, outcome, attempt, stage, reason, url: web_url ?? html_url, unknown };
+  return {
+    id,
+    name,
+    outcome: hasFailed && !job.allow_failure ? "failed" : otherwise,
+    stage,
+    reason: word === "timed_out" ? word : (failure_reason ?? step),
+    url: web_url ?? html_url,
+    attempt: run_attempt ?? 0,
+    isFinished: Boolean(word) && !NOT_FINISHED.includes(`${word}`),
+  };
 }
 
-/** One job a name: the latest attempt, by its id. Of several in that attempt, one that failed. */
+/** One job a name: its latest attempt that has finished. Of several in that attempt, one that failed. */
 function latestAttempts<T extends Attempt>(jobs: T[]): T[] {
-  const newestFirst = jobs.toSorted((a, b) => b.id - a.id);
-  return groupBy(newestFirst, ({ name }) => name).map(([latest, ...earlier]) => {
-    const { attempt } = latest; // only GitHub numbers them; elsewhere each job is one
-    const same = [latest, ...(attempt ? earlier.filter((job) => job.attempt === attempt) : [])];
-    const find = (outcome: string) => same.find((job) => job.outcome === outcome);
+  const newestFirst = jobs.toSorted((a, b) => b.attempt - a.attempt || b.id - a.id);
+  return groupBy(newestFirst, ({ name }) => name).map((attempts) => {
+    const latest = attempts.find((job) => job.isFinished) ?? attempts[0];
+    const isSame = (job: T) => job === latest || (job.isFinished && job.attempt > 0 && job.attempt === latest.attempt);
+    const find = (outcome: string) => attempts.find((job) => isSame(job) && job.outcome === outcome);
     return find("failed") ?? find("passed") ?? latest;
   });
 }
 
-/** Reads a file's list. Throws where it is not complete, or says of no job how it did. */
+/** Reads a file's list. Throws where it is not complete, or has a word that neither CI uses. */
 function readListing(text: string, source: string): Listing {
   const todo = "write into it what GitLab or GitHub lists as the jobs of a pipeline (see --help; gh api needs --slurp)";
   const pages = parseJson(PagesOfJobs, text, { source, todo });
@@ -737,113 +662,71 @@ function readListing(text: string, source: string): Listing {
     throw failure(`${source} has ${listed.length} of ${total} jobs`, "list all pages: gh api --paginate --slurp");
   }
   const attempts = listed.map(toAttempt);
-  const jobs = latestAttempts(attempts);
-  const groups = groupBy(attempts, (job) => job.unknown).filter(([job]) => job.unknown);
-  const unknown = groups.map((group) => `${group[0].unknown} (${formatCount(group.length, "job")})`);
-  if (unknown.length === 0) return { jobs, warnings: [], hasNotRun: true };
-  const what = `${source} has words that neither CI uses: ${unknown.join(", ")}`;
-  const words = "a status is success or failed; with status completed, a conclusion is success, failure or timed_out";
-  if (jobs.every(({ outcome }) => outcome === "not run")) throw failure(`${what}; nothing is counted`, words);
-  return { jobs, warnings: [`${what}: these jobs are taken for not run; ${words}`], hasNotRun: true };
+  const unfinished = new Set(attempts.filter((job) => !job.isFinished).map(({ name }) => name));
+  const names = [...unfinished].slice(0, MAX_NAMED).join(", ");
+  const warning = `${source} has ${formatCount(unfinished.size, "job")} that had not finished: ${names}`;
+  return { jobs: latestAttempts(attempts), warnings: unfinished.size > 0 ? [warning] : [] };
 }
 
-// --- Text and patterns: errors for people, JSON that must fit, words, times, patterns of names.
+const MAX_NAMED = 5;
 
-/** What the handler of an error needs to know, beside what people do. */
-type Failure = Error & Details;
-type Details = {
-  cause?: unknown;
-  exitCode?: number;
-  /** More lines, each one problem. */
-  lines?: string[];
-  /** Of a request: what was answered, or why nothing was, and what to do before trying again. */
-  reason?: string;
-  todo?: string | undefined;
-  isReached?: boolean;
-  status?: number;
-  /** Of a message: how long Slack asks to wait, and whether the channel is at fault. */
-  waitMs?: number;
-  isOfChannel?: boolean;
+/** A job of a child pipeline: below a trigger job that may fail, what failed did not run. */
+function nameBelow(bridge: Bridge, job: PipelineJob): PipelineJob {
+  const isAllowed = bridge.allow_failure && job.outcome === "failed";
+  return { ...job, name: `${bridge.name} / ${job.name}`, outcome: isAllowed ? "not run" : job.outcome };
+}
+
+// --- Rules: what JOB_RULES says of a job: who hears of it as well, and when it alerts.
+
+/** A line of JOB_RULES. */
+export type Rule = {
+  pattern: RegExp;
+  channels: string[];
+  mentions: string[];
+  ignore: boolean;
+  thresholds: Partial<Thresholds>;
 };
 
-/** An error of one line: what failed and on what, then what to do. */
-function failure(what: string, todo: string, { cause, ...details }: Details = {}): Failure {
-  return Object.assign(new Error(`${what}; ${todo}`, { cause }), details);
+/** Failures in a row, and within the window, that open an alert. */
+export type Thresholds = { inARow: number; often: number };
+
+/** The rule of a job: the last line that matches it. */
+function ruleOf(name: string, { JOB_RULES }: Limits): Rule | undefined {
+  return JOB_RULES.findLast(({ pattern }) => pattern.test(name));
 }
 
-/** Throws an error that names `source`, the path of the first fault in its JSON, and what to do. */
-function parseJson<T extends v.GenericSchema>(
-  schema: T,
-  text: string,
-  { source, todo }: { source: string; todo: string },
-) {
-  let json: unknown;
-  try {
-    json = JSON.parse(text);
-  } catch (error) {
-    const reason = (error as Error).message.replace(/[\s,.]*".*/s, ""); // without the quotation: it may hold a secret
-    throw failure(`${source} is not JSON: ${reason}`, todo, { cause: error });
-  }
-  const { success, output, issues } = v.safeParse(schema, json, { abortEarly: true });
-  if (success) return output;
-  const path = v.getDotPath(issues[0]) ?? "its top";
-  throw failure(`${source} is not valid at ${path}: ${issues[0].message.slice(0, 200)}`, todo);
+function thresholdsOf(name: string, limits: Limits): Thresholds {
+  const { inARow = limits.CONSECUTIVE_THRESHOLD, often } = ruleOf(name, limits)?.thresholds ?? {};
+  const isOwn = inARow !== limits.CONSECUTIVE_THRESHOLD;
+  const otherwise = isOwn ? Math.max(inARow, limits.CUMULATIVE_THRESHOLD) : limits.CUMULATIVE_THRESHOLD;
+  return { inARow, often: often ?? otherwise };
 }
 
-/** Without what would break a line, move the cursor or turn the direction of writing. */
-function toOneLine(text: string) {
-  return text.replace(/[\p{Cc}\u2028-\u202e\u2066-\u2069]+/gu, " ");
+/** How many executions of a job are kept: as many as its largest threshold needs. */
+function windowOf(name: string, limits: Limits): number {
+  const { inARow, often } = thresholdsOf(name, limits);
+  return Math.max(limits.CUMULATIVE_LENGTH, inARow, often);
 }
 
-/** The first UTF-16 units of a text, without half a character at the end. */
-function cut(text: string, length: number) {
-  return text.slice(0, length).replace(/\p{Surrogate}$/u, "");
+/** Parses JOB_RULES; undefined for a line that is wrong. */
+function parseRules(text: string): (Rule | undefined)[] {
+  return text.split(/\r?\n/).map((line) => (/^\s*(#|$)/.test(line) ? COMMENT : parseRule(line)));
 }
 
-function shorten(commit: string) {
-  return commit.slice(0, 8);
-}
+const COMMENT: Rule = { pattern: /(?!)/, channels: [], mentions: [], ignore: false, thresholds: {} }; // of no job
 
-function formatCount(count: number, unit: string) {
-  return `${count} ${unit}${count === 1 ? "" : "s"}`;
-}
-
-/** The numbers as `10`, or `8 to 10` where they differ. */
-function formatSpan(numbers: number[]) {
-  const [low, high] = [Math.min(...numbers), Math.max(...numbers)];
-  return low === high ? `${low}` : `${low} to ${high}`;
-}
-
-/** A time as a person says it: `2 hours`, `3 days`. A negative one, of two clocks, is none. */
-export function formatDuration(ms: number): string {
-  if (ms >= 2 * DAY_MS) return formatCount(Math.round(ms / DAY_MS), "day");
-  if (ms >= 2 * HOUR_MS) return formatCount(Math.round(ms / HOUR_MS), "hour");
-  return formatCount(Math.max(0, Math.round(ms / MINUTE_MS)), "minute");
-}
-
-/** When a job alerts, in words: of the message on the first day, and of the table. */
-function describeThresholds(inARow: number, often: number, window: number) {
-  return `${formatCount(inARow, "time")} in a row, or ${formatCount(often, "time")} in its last ${window} executions`;
-}
-
-/** A key that sorts names as people do: 2 before 10. */
-export function naturalKey(name: string): string {
-  return name.replace(/\d+/g, (digits) => digits.padStart(20, "0"));
-}
-
-function compare(a: string | number, b: string | number) {
-  return Number(a > b) - Number(a < b);
-}
-
-/** The items in groups of the same key, in the order in which the keys come first. */
-export function groupBy<T>(items: T[], keyOf: (item: T) => unknown): [T, ...T[]][] {
-  const groups = new Map<unknown, [T, ...T[]]>();
-  for (const item of items) {
-    const group = groups.get(keyOf(item));
-    if (group) group.push(item);
-    else groups.set(keyOf(item), [item]);
-  }
-  return [...groups.values()];
+function parseRule(line: string): Rule | undefined {
+  const [pattern = "", ...words] = splitWords(line);
+  const channels = words.filter((word) => /^(#[^\s#<>@]+|[CDG][A-Z0-9]{5,})$/.test(word));
+  const mentions = words.filter((word) => /^<(!subteam\^\w+|@\w+|!here|!channel)>$/.test(word));
+  const numbers = words.filter((word) => /^0*[1-9]\d{0,5}(\/0*[1-9]\d{0,5})?$/.test(word));
+  const ignore = words.includes("ignore");
+  const others = words.filter((word) => ![...channels, ...mentions, ...numbers, "ignore"].includes(word));
+  if (words.length === 0 || others.length > 0 || numbers.length > 1 || endsInBackslash(line)) return undefined;
+  const [inARow, often] = (numbers[0] ?? "").split("/").filter(Boolean).map(Number);
+  const thresholds = { ...(inARow ? { inARow } : {}), ...(often ? { often } : {}) };
+  const spelt = channels.map((channel) => (channel.startsWith("#") ? channel.toLowerCase() : channel)); // as Slack does
+  return { pattern: toRegExp(pattern), channels: spelt, mentions, ignore, thresholds };
 }
 
 /** The words of a text; a backslash takes the character behind it as it is, also a space. */
@@ -866,116 +749,171 @@ function toRegExp(pattern: string): RegExp {
   return new RegExp(`^${stars}$`, "su");
 }
 
-function matchesAny(patterns: RegExp[], text: string) {
-  return patterns.some((pattern) => pattern.test(text));
-}
+// --- News: what each channel does not know of an alert: claimed before it is told, noted after.
 
-// --- Routing: who owns a job, which channels hear of it, and who is mentioned there.
-
-/** A channel of an owner, and whom to mention there. */
-type Target = { channel: string; mentions: string[] };
-/** The rules of the owners' file, the last that matches counts, and each owner's channel. */
-export type Owners = { rules: { pattern: RegExp; owners: string[] }[]; channels: Map<string, Target> };
-
-/** What a channel is to be told; null is the broadcast channel. */
-type Route = { channel: string | null; news: News[] };
+const CLAIM_MS = 5 * MINUTE_MS; // a run is over long before
 
 /**
- * Finds who is told what: the broadcast channel everything, each owner's channel its own jobs.
- * Where `broadcast` is null there are no channels, and all is one message. An owner without a
- * channel is a warning: everything is in the broadcast channel anyway.
+ * What is new of a job. `listed` is how it did in this pipeline, if that is what is told;
+ * `failures` are the ids of its failures. `mayBeKnown`: another run was to tell it, and never said
+ * what became of that.
  */
-export function routeNews(news: News[], owners: Owners, broadcast: string | null) {
-  const warnings = new Set<string>();
-  const copies = (broadcast === null ? [] : news).flatMap((item) =>
-    ownersOf(item.job, owners).flatMap((owner) => {
-      const target = targetOf(owner, owners);
-      if (!target) warnings.add(`${owner} has no channel: add it to OWNER_CHANNELS_FILE`);
-      return target ? { channel: target.channel, item } : [];
-    }),
-  );
-  const everything = news.map((item) => ({ channel: broadcast, item }));
-  const routes = groupBy([...everything, ...copies], ({ channel }) => bareName(channel)).map((group): Route => {
-    const [{ channel }] = group;
-    return { channel: channel === broadcast ? null : channel, news: [...new Set(group.map(({ item }) => item))] };
+export type News = {
+  job: string;
+  alert: Alert;
+  listed: PipelineJob | undefined;
+  failures: number[];
+  hasPassedSince: boolean;
+  mayBeKnown: boolean;
+};
+
+/** What a run tells a channel: all that is new to it. `open` is how many alerts are open. */
+export type Message = {
+  channel: string;
+  hello: boolean;
+  news: News[];
+  mentions: string[];
+  open: number;
+  task: Task;
+};
+
+/** A message and what became of it. */
+export type Delivery = Message & { delivered: boolean; failure?: Failure };
+
+/**
+ * Finds what each channel does not know, and claims it: no other run tells that meanwhile. Returns
+ * the document with the claims, and one message a channel.
+ */
+export function claimNews({ document, ran }: Pick<Update, "document" | "ran">, task: Task, broadcast: string | null) {
+  const claim = { until: new Date(task.now.getTime() + CLAIM_MS).toISOString(), by: task.run };
+  const jobs = new Map(document.jobs);
+  const found = [...document.jobs].flatMap(([name, job]) => {
+    const { alert } = job;
+    const channels = alert ? channelsToTell(name, alert, task, broadcast) : [];
+    if (!alert || channels.length === 0) return [];
+    const claims = Object.fromEntries(channels.map((channel) => [channel, claim]));
+    jobs.set(name, {
+      ...job,
+      alert: { ...alert, claims: { ...without(alert.claims, channels, broadcast), ...claims } },
+    });
+    const earlier = Object.keys(alert.claims ?? {}).map((channel) => addressOf(channel, broadcast));
+    const news = newsOf(name, job, alert, ran.get(name));
+    return channels.map((channel) => ({ channel, ...news, mayBeKnown: earlier.includes(channel) }));
   });
-  return { routes, warnings: [...warnings] };
+  const isGreeting = document.hello !== undefined && !isInForce(document.hello, task);
+  const open = [...jobs.values()].filter(({ alert }) => isOpen(alert)).length;
+  const channels = new Set([...(isGreeting ? [""] : []), ...found.map(({ channel }) => channel)]);
+  const messages = [...channels].map((channel): Message => {
+    const news = found.filter((item) => item.channel === channel);
+    const mentions = mentionsIn(channel, news, task.limits, broadcast);
+    return { channel, hello: isGreeting && channel === "", news, mentions, open, task };
+  });
+  return { document: { ...document, jobs, hello: isGreeting ? claim : document.hello }, messages };
 }
 
-/** Adds to recorded messages whom to mention, and how many alerts are open in the document. */
-function addressMessages(
-  { messages, document }: { messages: PendingMessage[]; document: JobExecutions },
-  owners: Owners,
+/** The channels that must hear of an alert now, each by its address. */
+function channelsToTell(job: string, alert: Alert, task: Task, broadcast: string | null): string[] {
+  const { told = {}, claims = {}, changed_at } = alert;
+  const claimed = Object.entries(claims).filter(([, claim]) => isInForce(claim, task));
+  const known = Object.entries(told).filter(([, at]) => isOpen(alert) && at === changed_at);
+  const skipped = new Set([...claimed, ...known].map(([channel]) => addressOf(channel, broadcast)));
+  // An alert that is open is for its channels of today; its end, for whoever knows or may know of it.
+  const own = ruleOf(job, task.limits)?.channels ?? [];
+  const audience = isOpen(alert) ? ["", ...own] : [...Object.keys(told), ...Object.keys(claims)];
+  const addresses = new Set(audience.map((channel) => addressOf(channel, broadcast)));
+  return [...addresses].filter((address) => !skipped.has(address));
+}
+
+/** "" for the broadcast channel, however it is spelt. Where there are no channels, all is one. */
+function addressOf(channel: string, broadcast: string | null) {
+  const bare = (name: string) => name.replace(/^#/, "").toLowerCase();
+  return broadcast === null || bare(channel) === bare(broadcast) ? "" : channel;
+}
+
+/** What ran ahead of all others by more than a day was claimed by a wrong clock. */
+function isInForce({ until, by }: Claim, { now, run }: Task) {
+  const leftMs = Date.parse(until) - now.getTime();
+  return by !== run && leftMs > 0 && leftMs <= DAY_MS;
+}
+
+/** What a record says of other channels; undefined: nothing. */
+function without<T>(record: Record<string, T> = {}, channels: string[], broadcast: string | null) {
+  const left = Object.entries(record).filter(([channel]) => !channels.includes(addressOf(channel, broadcast)));
+  return left.length > 0 ? Object.fromEntries(left) : undefined;
+}
+
+function newsOf(job: string, tracked: TrackedJob, alert: Alert, ran: PipelineJob | undefined) {
+  const isOfKind = ran?.outcome === (isOpen(alert) ? "failed" : "passed") && alert.kind !== "gone";
+  const failures = isOpen(alert) ? failuresIn(sinceAlertBefore(tracked)) : [];
+  const hasPassedSince = alert.kind === "consecutive" && tracked.jobs_info.at(-1)?.failing === false;
+  return {
+    job,
+    alert,
+    listed: isOfKind ? ran : undefined,
+    failures: failures.flatMap(({ id }) => id ?? []),
+    hasPassedSince,
+  };
+}
+
+/** Whom the rules mention in a channel: for what opened, not for what has ended. */
+function mentionsIn(channel: string, news: News[], limits: Limits, broadcast: string | null): string[] {
+  const opened = news.filter(({ alert }) => isOpen(alert));
+  const mentions = opened.flatMap(({ job }) => {
+    const { channels = [], mentions = [] } = ruleOf(job, limits) ?? {};
+    const places = channels.length > 0 ? channels : [""];
+    return places.some((place) => addressOf(place, broadcast) === channel) ? mentions : [];
+  });
+  return [...new Set(mentions)];
+}
+
+/**
+ * Notes what became of the messages of a run, where its claims still stand, and gives these up. A
+ * claim that is over but stays says that the channel may have been told.
+ */
+export function noteTold(
+  document: JobExecutions,
+  deliveries: Delivery[],
+  { run }: Task,
   broadcast: string | null,
-): AddressedMessage[] {
-  const open = [...document.jobs.values()].filter((job) => job.alert).length;
-  return messages.map((message) => ({ ...message, open, mentions: mentionsIn(message, owners, broadcast) }));
+): JobExecutions {
+  const over = { until: OVER, by: run };
+  const jobs = new Map(document.jobs);
+  let { hello } = document;
+  for (const { channel, news, delivered, failure, hello: isHello } of deliveries) {
+    if (isHello && hello?.by === run) hello = delivered ? undefined : over;
+    for (const { job: name, alert: said, mayBeKnown } of news) {
+      const job = jobs.get(name);
+      const { alert } = job ?? {};
+      if (!job || !alert || alert.claims?.[channel]?.by !== run) continue;
+      const isUnsure = !delivered && (mayBeKnown || failure?.mayBeTaken);
+      const claims = without(alert.claims, [channel], broadcast);
+      const told = delivered ? without(alert.told, [channel], broadcast) : alert.told; // who heard the end is forgotten
+      const noted = {
+        claims: isUnsure ? { ...claims, [channel]: over } : claims,
+        told: delivered && isOpen(said) ? { ...told, [channel]: said.changed_at } : told,
+      };
+      jobs.set(name, { ...job, alert: { ...alert, ...noted } });
+    }
+  }
+  return { ...document, jobs, hello };
 }
 
-/** Whom to mention in a message: whoever owns what failed in it, not what has only recovered. */
-export function mentionsIn({ channel, news }: Message, owners: Owners, broadcast: string | null): string[] {
-  const opened = news.filter(({ kind }) => kind === "consecutive" || kind === "cumulative");
-  const targets = opened.flatMap(({ job }) => ownersOf(job, owners).map((owner) => targetOf(owner, owners)));
-  const here = targets.filter((target) => bareName(target?.channel ?? null) === bareName(channel ?? broadcast));
-  return [...new Set(here.flatMap((target) => target?.mentions ?? []))];
+/** Since when the broadcast channel has not been told of an alert as it is; undefined: it knows. */
+export function untoldSince({ alert }: TrackedJob): string | undefined {
+  if (!alert) return undefined;
+  const told = alert.told?.[""];
+  const mayKnow = told !== undefined || alert.claims?.[""] !== undefined;
+  if (!isOpen(alert)) return mayKnow ? alert.changed_at : undefined;
+  if (told === alert.changed_at) return undefined;
+  return told === undefined ? alert.at : alert.changed_at;
 }
 
-function ownersOf(job: string, { rules }: Owners): string[] {
-  return rules.findLast(({ pattern }) => pattern.test(job))?.owners ?? [];
-}
-
-function targetOf(owner: string, { channels }: Owners): Target | undefined {
-  return owner.startsWith("#") ? { channel: owner, mentions: [] } : channels.get(owner.toLowerCase());
-}
-
-/** Whether the owners' files name a channel, and not only the document does. */
-function isKnownChannel(channel: string, { rules, channels }: Owners) {
-  const direct = rules.flatMap(({ owners }) => owners).filter((owner) => owner.startsWith("#"));
-  const named = [...direct, ...[...channels.values()].map((target) => target.channel)];
-  return named.some((name) => bareName(name) === bareName(channel));
-}
-
-/** Channels are the same however they are spelt. */
-function bareName(channel: string | null) {
-  return channel?.replace(/^#/, "").toLowerCase() ?? null;
-}
-
-/**
- * Parses lines of a pattern and its owners, each a `#channel` or an `@owner`; a line that begins
- * with `#` is a comment. Throws an error that names `source` and the line.
- */
-export function parseOwners(text: string, source: string): Owners["rules"] {
-  return text.split(/\r?\n/).flatMap((line, index) => {
-    if (/^\s*(#|$)/.test(line)) return [];
-    const [pattern = "", ...owners] = splitWords(line);
-    const fail = (problem: string, todo: string) =>
-      failure(`${source}:${index + 1}: ${problem}`, todo, { exitCode: 2 });
-    if (endsInBackslash(line)) throw fail("a backslash ends the line", "give it the character that it is to escape");
-    if (owners.length === 0) throw fail(`${pattern} has no owner`, "add one, e.g. @acme/ci or #ci-alerts");
-    const wrong = owners.find((owner) => !/^[@#]./.test(owner));
-    if (wrong) throw fail(`${wrong} is not an owner`, "begin owners with @ or #, and give a comment a line of its own");
-    return { pattern: toRegExp(pattern), owners: [...new Set(owners)] };
-  });
-}
-
-/** An owner's channel and whom to mention there: `#team-ci <!subteam^S0123ABCD>`. */
-const ChannelOfOwner = v.pipe(
-  v.string(),
-  v.regex(
-    /^\s*[^\s<>]+(\s+<(!subteam\^\w+|@\w+|!here|!channel)>)*\s*$/,
-    "Expected a channel, and then, if anybody, whom to mention, e.g. #team-ci <!subteam^S0123ABCD>",
-  ),
-  v.transform((text): Target => {
-    const [channel = "", ...mentions] = text.trim().split(/\s+/);
-    return { channel, mentions };
-  }),
-);
-
-// --- Messages: from news to the text of a chat, in which names, titles and authors are data.
+// --- Messages: from news to the text of a chat, in which names, titles and branches are data.
 
 const MAX_MESSAGE = 3_900; // UTF-16 units as sent: Slack shows some 4,000 well
 const MAX_LABEL = 100; // of a project's or branch's name, and of a stage with a reason
 const MAX_HEADLINE_NAME = 200;
+const MAX_MENTIONS = 500; // in all: the paragraphs come first
 const MAX_ADDRESS = 500; // as sent: a longer one is left out
 const MAX_SUBJECT = 250; // GitHub takes 256 characters for the title of an issue
 
@@ -988,23 +926,17 @@ export type Format = {
 
 /** Slack's mrkdwn. */
 export const SLACK: Format = {
-  text: (data) => escapeText(disarm(toOneLine(data))),
-  link: (label, url) => linkInMrkdwn(SLACK.text(label), url),
+  text: (data) => escapeText(toOneLine(data).replace(MARKS, "\u2060$&").replace(EMOJI, ":\u2060")),
+  link: (label, url) => `<${escapeText(encodeIn(url, /[<>|`]/g))}|${SLACK.text(label).replaceAll("|", "/")}>`,
   mention: (mention) => mention,
 };
 
-/** For Mattermost and others: there, `@all` and `@name` ping, and Markdown works too. */
-export const WEBHOOK: Format = {
-  text: (data) => SLACK.text(silencePings(data).replaceAll("](", "]\u2060(")),
-  link: (label, url) => linkInMrkdwn(WEBHOOK.text(label), url),
-  mention: () => "",
-};
-
-/** CommonMark, as GitHub, Teams and Discord read it. */
+/** CommonMark, as GitHub, Teams and Discord read it. There, `@name` pings, and `#12` is an issue. */
 export const MARKDOWN: Format = {
   text: (data) =>
-    silencePings(toOneLine(data))
+    toOneLine(data)
       .replace(/[\\`*[\]<>&~]|(?<![\p{L}\p{N}])_+|^\s*([#+=-]|\d+[.)])/gu, (mark) => mark.replace(/[^\s\d]/g, "\\$&"))
+      .replace(/[@#](?=\w)|(?<=\bGH)-(?=\d)/gi, "$&\u2060")
       .replace(EMOJI, ":\u2060"),
   link: (label, url) => `[${MARKDOWN.text(label)}](${encodeIn(url, /[<>()\\`]/g)})`,
   mention: () => "",
@@ -1020,21 +952,9 @@ export const PLAIN: Format = {
   mention: () => "",
 };
 
+// What is markup only at the edge of a word; an invisible character (U+2060) there makes it plain text.
+const MARKS = /(?<![\p{L}\p{N}*_~`])[*_~`]+/gu;
 const EMOJI = /:(?=[\p{L}\p{N}_+'-]+:)|(?<=\b(https?|ftp)):(?=\/\/)/giu; // also the : of an address
-
-/** An invisible character (U+2060) in front of a mark at the edge of a word makes it plain text. */
-function disarm(text: string) {
-  return text.replace(/(?<![\p{L}\p{N}*_~`])[*_~`]+/gu, "\u2060$&").replace(EMOJI, ":\u2060");
-}
-
-/** With an invisible character behind each `@`, so that `@all` and `@name` ping nobody. */
-function silencePings(text: string) {
-  return text.replace(/@(?=\w)/g, "@\u2060");
-}
-
-function linkInMrkdwn(label: string, url: string) {
-  return `<${escapeText(encodeIn(url, /[<>|`]/g))}|${label.replaceAll("|", "/")}>`;
-}
 
 function escapeText(text: string) {
   return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
@@ -1053,30 +973,29 @@ const KINDS: Record<Kind, { sign: string; word: string; describe: (group: Group,
   gone: { sign: "⚪", word: "gone", describe: describeGone },
 };
 
-/** News that is told together: of jobs that one commit broke or mended, or that are alike. */
+/** News that is told together: of jobs that one commit broke or mended, at one time. */
 type Group = [News, ...News[]];
 
 /** What is told of a group: a line, and a list below it, of which only a part may fit. */
 type Paragraph = { head: string; list: string[]; jobs: number };
 
-/** How a message is written. `title`: of its only cause, if its first line has told that. */
-type Context = { format: Format; links: Links; at: string; title?: string | undefined };
-
-/** What a message is made of. */
-export type Content = Pick<Message, "pipeline" | "news" | "hello"> & { mentions: string[] };
+/** How a message is written. `title` is that of the commit, where the first line has it. */
+type Context = { format: Format; links: Links; title: string | undefined };
 
 /**
  * The text of a message in the language of a chat, of at most 3,900 characters: a first line that
  * says all that a phone needs, then a paragraph for each group. What does not fit is counted.
  */
-export function writeMessage(content: Content, format: Format): string {
-  const { pipeline, news, hello, mentions } = content;
-  const links = linksOf(pipeline);
-  if (hello) return writeHello(hello, pipeline, format);
-  const groups = groupNews(news);
-  const title = commonTitle(groups);
-  const firstLine = [...mentions.map(format.mention), writeFirstLine(content, title, format)].filter(Boolean).join(" ");
-  const paragraphs = groups.map((group) => writeParagraph(group, { format, links, at: pipeline.at, title }));
+export function writeMessage(message: Message, format: Format): string {
+  const { pipeline } = message.task;
+  const links = linksOf(projectOf(pipeline), pipeline.CI_PIPELINE_ID, pipeline.CI_PIPELINE_URL);
+  const groups = groupNews(message.news);
+  const context = { format, links, title: commonTitle(message.news) };
+  const top = [
+    ...(message.hello ? [writeHello(message.task, context)] : []),
+    ...(groups.length > 0 ? [writeFirstLine(message, context)] : []),
+  ];
+  const paragraphs = groups.map((group) => writeParagraph(group, message.task, context));
   const andMore = (count: number) => (count > 0 ? [`and ${linkTo(links.pipeline, `${count} more`, format)}`] : []);
 
   const write = (count: number, shown: number[]) => {
@@ -1085,7 +1004,7 @@ export function writeMessage(content: Content, format: Format): string {
       const items = list.slice(0, shown[i] ?? 0);
       return head + [...items, ...andMore(list.length - items.length)].join(", ");
     });
-    return [firstLine, ...texts, ...andMore(left)].join("\n\n");
+    return [...top, ...texts, ...andMore(left)].join("\n\n");
   };
   const isShort = (text: string) => text.length <= MAX_MESSAGE;
   const most = mostThatFit(paragraphs.length, (count) => isShort(write(count, [])));
@@ -1105,174 +1024,152 @@ function mostThatFit(all: number, fits: (count: number) => boolean) {
 }
 
 /** The first line of a message as a title, in plain text and without addresses. */
-export function writeSubject(content: Content): string {
-  const [line = ""] = writeMessage(content, { ...PLAIN, link: toOneLine }).split("\n", 1);
+export function writeSubject(message: Message): string {
+  const [line = ""] = writeMessage(message, { ...PLAIN, link: toOneLine }).split("\n", 1);
   return cut(line, MAX_SUBJECT);
 }
 
-/** News by cause, or by kind where there is none: the gravest first, then the largest group. */
+/** The gravest first, then the largest group. */
 function groupNews(news: News[]): Group[] {
-  const rankOf = ({ kind }: News) => Object.keys(KINDS).indexOf(kind);
+  const rankOf = ({ alert }: News) => Object.keys(KINDS).indexOf(alert.kind);
   const sorted = news.toSorted((a, b) => compare(naturalKey(a.job), naturalKey(b.job)));
-  const groups = groupBy(sorted, ({ kind, turned }) => JSON.stringify([kind, turned?.commit, turned?.from]));
+  const groups = groupBy(sorted, ({ alert: { kind, turned, changed_at }, hasPassedSince }) =>
+    JSON.stringify([kind, turned?.commit, turned?.from, changed_at, hasPassedSince]),
+  );
   return groups.sort((a, b) => rankOf(a[0]) - rankOf(b[0]) || b.length - a.length);
 }
 
-function commonTitle(groups: Group[]): string | undefined {
-  const [first, ...others] = groups;
-  const isOnly = first?.[0].kind === "consecutive" && others.length === 0;
-  return isOnly && evidenceOf(first[0].turned) === "one commit" ? first[0].turned?.title : undefined;
+/** The title of the commit at which all that is told began. */
+function commonTitle(news: News[]): string | undefined {
+  const [first, ...others] = news.map(({ alert }) => alert.turned);
+  const isCommon = others.every((turned) => turned?.commit === first?.commit);
+  return isCommon && first?.title ? cut(first.title, MAX_TITLE) : undefined;
 }
 
-function writeFirstLine({ news, pipeline }: Content, title: string | undefined, format: Format): string {
+function writeFirstLine({ news, mentions, task }: Message, context: Context): string {
+  const { format, title } = context;
   const counts = Object.entries(KINDS).flatMap(([kind, { sign, word }]) => {
-    const [first, ...others] = news.filter((item) => item.kind === kind);
+    const [first, ...others] = news.filter(({ alert }) => alert.kind === kind);
     if (!first) return [];
     const name = format.text(first.job);
     const subject = others.length > 0 || name.length > MAX_HEADLINE_NAME ? formatCount(others.length + 1, "job") : name;
     return `${sign} ${subject} ${word}`;
   });
-  const cause = title ? ` since "${format.text(cut(title, MAX_TITLE))}"` : "";
-  return `${counts.join(", ")} in ${placeOf(pipeline, format)}${cause}, ${linkPipeline(pipeline, format)}`;
+  const since = title ? ` since "${format.text(title)}"` : "";
+  const line = `${counts.join(", ")} in ${writePlace(task, context)}${since}, ${linkPipeline(task, context)}`;
+  const names = mentions.map(format.mention).filter(Boolean);
+  const most = mostThatFit(names.length, (count) => names.slice(0, count).join(" ").length <= MAX_MENTIONS);
+  return [...names.slice(0, most), line].join(" ");
 }
 
-function placeOf({ project, branch, commit }: Message["pipeline"], { text }: Format) {
-  const name = project.name ?? "this project";
+function writePlace({ pipeline }: Task, { format: { text } }: Context) {
+  const { CI_PROJECT_PATH: name = "this project", CI_COMMIT_BRANCH: branch, CI_COMMIT_SHA: commit } = pipeline;
   return `${text(cut(name, MAX_LABEL))} ${text(cut(branch ?? shorten(commit), MAX_LABEL))}`;
 }
 
-function linkPipeline(pipeline: Message["pipeline"], format: Format) {
-  return linkTo(linksOf(pipeline).pipeline, `pipeline ${pipeline.id}`, format);
+function linkPipeline({ pipeline }: Task, { links, format }: Context) {
+  return linkTo(links.pipeline, `pipeline ${pipeline.CI_PIPELINE_ID}`, format);
 }
 
-function writeParagraph(group: Group, context: Context): Paragraph {
+function writeParagraph(group: Group, { now }: Task, context: Context): Paragraph {
   const { format, links } = context;
-  const [{ kind, ids }] = group;
-  const { sign, describe } = KINDS[kind];
+  const [{ alert, failures, hasPassedSince }] = group;
+  const { sign, describe } = KINDS[alert.kind];
   const details = group.map((news) => detailsOf(news, format));
   const isShared = details.every((detail) => detail === details[0]); // then they are told once
-  const names = group.map((news, i) => {
-    const url = news.url ?? (news.job_id ? links.job?.(news.job_id) : undefined);
-    return linkTo(url, news.job, format) + (isShared ? "" : details[i]);
+  const names = group.map(({ job, listed, failures }, i) => {
+    const id = listed?.id ?? failures.at(-1);
+    const url = listed?.url ?? (id === undefined ? undefined : links.job?.(id));
+    return linkTo(url, job, format) + (isShared ? "" : details[i]);
   });
-  const subject = group.length === 1 ? names[0] : `${group.length} jobs`;
-  const head = `${sign} ${subject}${isShared ? details[0] : ""} ${describe(group, context)}`;
+  const lateMs = now.getTime() - Date.parse(alert.changed_at);
+  const late = lateMs >= HOUR_MS ? `, ${formatDuration(lateMs)} ago` : "";
+  const since = hasPassedSince ? `, and ${group.length === 1 ? "has" : "have"} passed since` : "";
+  const subject = `${group.length === 1 ? names[0] : formatCount(group.length, "job")}${isShared ? details[0] : ""}`;
+  const head = `${sign} ${subject} ${describe(group, context)}${late}${since}`;
   if (group.length > 1) return { head: `${head}\n`, list: names, jobs: group.length };
-  const failures = ids.map((id) => linkTo(links.job?.(id), `${id}`, format));
-  return { head: failures.length > 0 ? `${head}\nfailures: ` : head, list: failures, jobs: 1 };
+  const linked = failures.map((id) => linkTo(links.job?.(id), `${id}`, format));
+  return { head: linked.length > 0 ? `${head}\nfailures: ` : head, list: linked, jobs: 1 };
 }
 
 /** Behind a job's name: where it failed, and why, if that says more than "the script failed". */
-function detailsOf({ kind, stage, reason, since }: News, { text }: Format) {
-  if (kind === "gone") return ` (not run since ${since.slice(0, 10)})`;
-  if (kind === "recovered") return "";
-  const known = [stage, reason === "script_failure" ? undefined : reason].filter(Boolean);
+function detailsOf({ listed, alert }: News, { text }: Format) {
+  const reason = listed?.reason === "script_failure" ? undefined : listed?.reason;
+  const known = isOpen(alert) ? [listed?.stage, reason].filter(Boolean) : [];
   return known.length > 0 ? ` (${text(cut(known.join(": "), MAX_LABEL))})` : "";
 }
 
-/** What is known of a turn: blame needs evidence. */
-export function evidenceOf(turned: Turn | undefined) {
-  if (turned?.from === undefined) return "nothing";
-  if (turned.from === turned.commit) return "no change";
-  return turned.title || turned.author ? "one commit" : "a range";
-}
-
 function describeBroken(group: Group, context: Context) {
-  const [{ turned }] = group;
-  const failed = `failed ${formatTimes(group)} in a row`;
-  if (!turned) return failed;
-  const { commit, changes, title, author } = describeTurn(turned, context);
-  const since = `${failed} since ${commit}${title && !context.title ? ` "${title}"` : ""}${author && ` by ${author}`}`;
-  return {
-    nothing: `${failed} since ${commit} or earlier`,
-    "no change": `${failed} with ${commit}, which had passed before`,
-    "a range": `${failed}, ${changes}`,
-    "one commit": `${since}, ${changes}`,
-  }[evidenceOf(turned)];
-}
-
-function describeTurn(turned: Turn, { format, links }: Context) {
-  const { commit, from = "", title = "", author = "" } = turned;
-  return {
-    commit: linkTo(links.commit?.(commit), shorten(commit), format),
-    changes: linkTo(links.compare?.(from, commit), `changes since ${shorten(from)}`, format),
-    title: format.text(cut(title, MAX_TITLE)),
-    author: format.text(cut(author, MAX_TITLE)),
-  };
+  return `failed ${formatTimes(group)} in a row${describeTurn(group, context)}`;
 }
 
 function describeOften(group: Group) {
-  return `failed ${formatTimes(group)} in the last ${formatSpan(group.map((news) => news.executions))} executions`;
+  const executions = formatSpan(group.map(({ alert }) => alert.executions ?? 0));
+  return `failed ${formatTimes(group)} in the last ${executions} executions`;
 }
 
 function describeRecovered(group: Group, context: Context) {
-  const [{ turned }] = group;
-  const longestMs = Math.max(...group.map(({ since }) => Date.parse(context.at) - Date.parse(since)));
-  const alerts = group.length === 1 ? "its alert was open for" : "the alerts were open for up to";
-  const passed = `passed ${formatTimes(group)} in a row, ${alerts} ${formatDuration(longestMs)}`;
-  if (!turned) return passed;
-  const { commit, changes, title, author } = describeTurn(turned, context);
-  return {
-    nothing: passed,
-    "no change": `${passed}, with ${commit}, which had failed before`,
-    "a range": `${passed}, ${changes}`,
-    "one commit": `${passed}, mended by ${commit}${title && ` "${title}"`}${author && ` (${author})`}`,
-  }[evidenceOf(turned)];
-}
-
-function formatTimes(group: Group) {
-  const times = formatSpan(group.map((news) => news.times));
-  return `${times} ${times === "1" ? "time" : "times"}`;
+  const longestMs = Math.max(...group.map(({ alert }) => Date.parse(alert.changed_at) - Date.parse(alert.at)));
+  const alerts = group.length === 1 ? "its alert was open for" : "their alerts were open for up to";
+  return `passed ${formatTimes(group)} in a row${describeTurn(group, context)}; ${alerts} ${formatDuration(longestMs)}`;
 }
 
 function describeGone({ length }: Group) {
-  return length === 1 ? "is gone: its alert is closed" : "are gone: their alerts are closed";
+  return `${length === 1 ? "does" : "do"} not count any more: renamed, removed, ignored, or allowed to fail`;
+}
+
+/** Where the streak began; a title that the first line has is not told again. */
+function describeTurn([{ alert }]: Group, { format, links, title }: Context) {
+  if (!alert.turned) return "";
+  const { commit, from, title: own } = alert.turned;
+  const first = `, first at ${linkTo(links.commit?.(commit), shorten(commit), format)}`;
+  const earlier = alert.kind === "recovered" ? "failed" : "passed";
+  if (from === undefined) return `${first} or earlier`;
+  if (from === commit) return `${first}, which had ${earlier} before`;
+  const changes = linkTo(links.compare?.(from, commit), `changes since ${shorten(from)}`, format);
+  return `${first}${own && own !== title ? ` "${format.text(cut(own, MAX_TITLE))}"` : ""}, ${changes}`;
+}
+
+function formatTimes(group: Group) {
+  const times = formatSpan(group.map(({ alert }) => alert.times ?? 0));
+  return `${times} ${times === "1" ? "time" : "times"}`;
 }
 
 /** The message of the first day: whoever sees it later knows that the document was lost. */
-function writeHello(hello: NonNullable<Message["hello"]>, pipeline: Message["pipeline"], format: Format): string {
-  const { in_a_row, often, window, document } = hello;
-  const from = linkPipeline(pipeline, format);
+function writeHello(task: Task, context: Context): string {
+  const { CONSECUTIVE_THRESHOLD: inARow, CUMULATIVE_THRESHOLD: often, CUMULATIVE_LENGTH: window } = task.limits;
   return [
-    `👋 check-failures now watches the CI jobs of ${placeOf(pipeline, format)}, from ${from} on.`,
-    `It will speak when a job has failed ${describeThresholds(in_a_row, often, window)}, and when a broken job has recovered. Until then it is silent.`,
-    `Have you seen this message before? Then the document ${format.text(cut(document, MAX_ADDRESS))} was lost, and with it the open alerts.`,
+    `👋 check-failures now watches the CI jobs of ${writePlace(task, context)}, from ${linkPipeline(task, context)} on.`,
+    `It will speak when a job has failed ${describeThresholds(inARow, often, window)}, and when a broken job has recovered. Until then it is silent.`,
+    "Have you seen this message before? Then its document was lost, and with it the open alerts.",
   ].join("\n");
 }
 
-function sayHello(task: Task, document: string): Message {
-  const { CONSECUTIVE_THRESHOLD: in_a_row, CUMULATIVE_THRESHOLD: often, CUMULATIVE_LENGTH: window } = task.limits;
-  const hello = { document, in_a_row, often, window };
-  return { channel: null, pipeline: describePipeline(task), news: [], hello };
-}
-
-function describePipeline({ pipeline, now }: Pick<Task, "pipeline" | "now">): Message["pipeline"] {
-  const { CI_PIPELINE_ID: id, CI_COMMIT_SHA: commit, CI_COMMIT_BRANCH: branch, CI_PIPELINE_URL: url } = pipeline;
-  return { id, commit, branch, url, at: now.toISOString(), project: projectOf(pipeline) };
-}
-
-/** What the environment says of the project; where it has no name, the known one is taken. */
-function projectOf({ CI_PROJECT_URL: url, ...pipeline }: Pipeline, knownName?: string): Project {
-  const name = pipeline.CI_PROJECT_PATH ?? knownName;
-  const gitlab = pipeline.GITLAB_CI === "true" ? "gitlab" : undefined;
-  const ci = pipeline.GITHUB_ACTIONS === "true" ? "github" : gitlab;
+/** What the environment says of the project. */
+function projectOf({ CI_PROJECT_PATH: name, CI_PROJECT_URL: url, GITLAB_CI, GITHUB_ACTIONS }: Pipeline): Project {
+  const gitlab = GITLAB_CI === "true" ? "gitlab" : undefined;
+  const ci = GITHUB_ACTIONS === "true" ? "github" : gitlab;
   return { ...(name ? { name } : {}), ...(url ? { url } : {}), ...(ci ? { ci } : {}) };
 }
 
-type Links = ReturnType<typeof linksOf>;
+type Links = {
+  pipeline?: string | undefined;
+  commit?: (commit: string) => string;
+  compare?: (from: string, to: string) => string;
+  job?: (job: number) => string;
+};
 
 /** The pages of GitLab or GitHub, as far as the project's address and CI are known. */
-export function linksOf({ project, url, id }: { project: Project; url?: string | null | undefined; id?: number }) {
-  const { ci, url: home } = project;
-  if (!home || !ci) return { pipeline: url ?? undefined };
+export function linksOf({ ci, url: home }: Project, pipelineId: number, pipelineUrl?: string): Links {
+  if (!home || !ci) return { pipeline: pipelineUrl };
   const base = ci === "github" ? `${home}/` : `${home}/-/`;
   const encode = (text: string) => encodeURIComponent(text.toWellFormed());
   return {
     // A run's number, which GitHub's runs are counted by here, is not in its address.
-    pipeline: url ?? (ci === "gitlab" && id !== undefined ? `${base}pipelines/${id}` : undefined),
-    commit: (commit: string) => `${base}commit/${encode(commit)}`,
-    compare: (from: string, to: string) => `${base}compare/${encode(from)}...${encode(to)}`,
-    job: (job: number) => `${base}${ci === "github" ? "runs" : "jobs"}/${job}`,
+    pipeline: pipelineUrl ?? (ci === "gitlab" ? `${base}pipelines/${pipelineId}` : undefined),
+    commit: (commit) => `${base}commit/${encode(commit)}`,
+    compare: (from, to) => `${base}compare/${encode(from)}...${encode(to)}`,
+    job: (job) => `${base}${ci === "github" ? "runs" : "jobs"}/${job}`,
   };
 }
 
@@ -1282,11 +1179,13 @@ function linkTo(url: string | null | undefined, label: string, { text, link }: F
 
 // --- Report: what a run and a report say of the document, to people and to programs.
 
+const MAX_LOG_ROWS = 40;
+
 export type Row = { name: string; job: TrackedJob; failures: number };
 
 /** The tracked jobs: broken ones first, then those that fail often, then by failures and name. */
 export function sortJobs(jobs: Map<string, TrackedJob>): Row[] {
-  const rankOf = ({ alert }: TrackedJob) => ["consecutive", "cumulative", undefined].indexOf(alert?.kind);
+  const rankOf = ({ alert }: TrackedJob) => (isOpen(alert) ? Object.keys(KINDS).indexOf(`${alert?.kind}`) : 2);
   return [...jobs]
     .map(([name, job]) => ({ name, job, failures: failuresIn(job.jobs_info).length, key: naturalKey(name) }))
     .sort(
@@ -1301,800 +1200,152 @@ export function sortJobs(jobs: Map<string, TrackedJob>): Row[] {
 /** The tracked jobs as a table, at most so many rows. The name is last: none can break a column. */
 export function formatTable({ jobs }: JobExecutions, limits: Limits, maxRows = Number.POSITIVE_INFINITY): string {
   if (jobs.size === 0) return "No job is tracked: none has failed lately.";
-  const { CONSECUTIVE_THRESHOLD, CUMULATIVE_THRESHOLD, CUMULATIVE_LENGTH, JOB_THRESHOLDS } = limits;
+  const { CONSECUTIVE_THRESHOLD, CUMULATIVE_THRESHOLD, CUMULATIVE_LENGTH, JOB_RULES } = limits;
   const sorted = sortJobs(jobs);
-  const count = (kind: Alert["kind"] | undefined) => sorted.filter(({ job }) => job.alert?.kind === kind).length;
-  const counts = `${count("consecutive")} broken, ${count("cumulative")} failing often, ${count(undefined)} only watched`;
-  const thresholds = describeThresholds(CONSECUTIVE_THRESHOLD, CUMULATIVE_THRESHOLD, CUMULATIVE_LENGTH);
-  const exceptions = JOB_THRESHOLDS.length > 0 ? "; JOB_THRESHOLDS has exceptions" : "";
+  const count = (kind: Kind) => sorted.filter(({ job }) => job.alert?.kind === kind).length;
+  const [broken, often] = [count("consecutive"), count("cumulative")];
   const left = sorted.length - maxRows;
   return [
-    `${formatCount(sorted.length, "job")}: ${counts}`,
-    `A job alerts when it has failed ${thresholds}${exceptions}.`,
+    `${formatCount(sorted.length, "job")}: ${broken} broken, ${often} failing often, ${sorted.length - broken - often} only watched`,
+    `A job alerts when it has failed ${describeThresholds(CONSECUTIVE_THRESHOLD, CUMULATIVE_THRESHOLD, CUMULATIVE_LENGTH)}${
+      JOB_RULES.some(({ thresholds }) => thresholds.inARow) ? "; JOB_RULES has exceptions" : ""
+    }.`,
     "In executions, ✗ failed and · passed, the latest at the right.",
     "",
-    ...alignRows(sorted.slice(0, maxRows), CUMULATIVE_LENGTH),
+    ...alignRows(sorted.slice(0, maxRows)),
     ...(left > 0 ? [`and ${left} more: report has all`] : []),
   ].join("\n");
 }
 
-function alignRows(rows: Row[], window: number): string[] {
-  const cells = rows.map(({ name, job, failures }) => [
-    stripOf(job),
-    `${job.consecutive_failures}`,
-    `${failures}`,
-    job.alert ? `${KINDS[job.alert.kind].word} since ${job.alert.at.slice(0, 10)}` : "",
+function alignRows(rows: Row[]): string[] {
+  const cells = rows.map(({ name, job: { jobs_info, consecutive_failures, alert }, failures }) => [
+    stripOf(jobs_info),
+    `${consecutive_failures}`,
+    `${failures} of ${jobs_info.length}`,
+    alert && isOpen(alert) ? `${KINDS[alert.kind].word} since ${alert.at.slice(0, 10)}` : "",
     toOneLine(name),
   ]);
-  const lines = [["executions", "in a row", `in ${window}`, "alert", "job"], ...cells];
+  const lines = [["executions", "in a row", "in all", "alert", "job"], ...cells];
   const widths = [0, 1, 2, 3].map((column) => lines.reduce((max, line) => Math.max(max, line[column]?.length ?? 0), 0));
   const pad = (cell: string, i: number) => (i < 3 ? cell.padStart(widths[i] ?? 0) : cell.padEnd(widths[i] ?? 0));
   return lines.map((line) => line.map(pad).join("  "));
 }
 
-/** What a run says first: what became of the pipeline; of a dry run, also what it would send. */
-function describeRun({ outcome, before, listing, messages }: Run, task: Task, broadcast: string | null): string {
-  const { failed = 0, passed = 0, not_run = null } = countJobs(listing) ?? {};
-  const jobs = `${formatCount(failed, "job")} failed, ${passed} passed${not_run === null ? "" : `, ${not_run} did not run`}`;
-  const is = task.dryRun ? "would be" : "is";
+/** What a run says: what became of the pipeline, and the table; of a dry run, also what it would send. */
+export function describeRun(
+  { outcome, before, document, ran, listing, messages }: Run,
+  task: Task,
+  broadcast: string | null,
+) {
+  const { failed, passed, not_run } = countJobs(listing, ran);
+  const { CI_PIPELINE_ID: id } = task.pipeline;
+  const jobs = `${formatCount(failed, "job")} failed, ${passed} passed, ${not_run} did not run`;
+  const again = id === before.pipeline_id ? " again" : `, after ${before.pipeline_id}`;
+  const verb = task.dryRun ? "would be" : "is";
   const outcomes: Record<Outcome, string> = {
-    counted: `${is} counted, ${before.pipeline_id === 0 ? "a new document" : `after ${before.pipeline_id}`}: ${jobs}`,
-    revised: `had been counted before; what failed then and has passed since ${is} counted as passed`,
-    "already-counted": "had been counted before",
-    "out-of-order": `is older than ${before.pipeline_id}, which is stored: it is not counted`,
+    counted: `${verb} counted${before.pipeline_id === 0 ? ", a new document" : again}: ${jobs}`,
+    late: `is older than ${before.pipeline_id}: it ${verb} filed, and no alert changes`,
+    "nothing-ran": `${verb} not counted: ${jobs}`,
   };
-  const result = `Pipeline ${task.pipeline.CI_PIPELINE_ID} ${outcomes[outcome]}`;
-  const delivered = messages.filter((message) => message.delivered).length;
-  if (!task.dryRun && messages.length === 0) return result;
-  if (!task.dryRun) return `${result}; ${delivered} of ${formatCount(messages.length, "message")} delivered`;
-  const told = messages.map((message) => {
-    const channel = message.channel ?? broadcast;
+  const would = messages.map((message) => {
+    const channel = message.channel || broadcast;
     return `Would send${channel ? ` to ${channel}` : ""}:\n${writeMessage(message, PLAIN)}`;
   });
-  return ["Dry run: nothing is sent or written; the table is what would be stored", ...told, result].join("\n\n");
+  const dry = ["Dry run: nothing is sent or written; the table is what would be stored", ...would];
+  return [
+    ...(task.dryRun ? dry : []),
+    `Pipeline ${id} ${outcomes[outcome]}`,
+    formatTable(document, task.limits, MAX_LOG_ROWS),
+  ];
 }
 
-function toJson(run: Run, { CI_PIPELINE_ID: pipeline_id }: Pipeline, broadcast: string | null) {
-  const { outcome, warnings, reached } = run;
-  const messages = run.messages.map((message) => ({
-    channel: message.channel ?? broadcast,
-    text: writeMessage(message, SLACK),
-    plain: writeMessage(message, PLAIN),
-    delivered: message.delivered,
-  }));
-  const stored_pipeline_id = run.before.pipeline_id;
-  return { outcome, pipeline_id, stored_pipeline_id, jobs: countJobs(run.listing), warnings, reached, messages };
+export function runToJson(
+  { outcome, before, ran, listing, warnings, messages }: Run,
+  { pipeline }: Task,
+  broadcast: string | null,
+) {
+  return {
+    outcome,
+    pipeline_id: pipeline.CI_PIPELINE_ID,
+    stored_pipeline_id: before.pipeline_id,
+    jobs: countJobs(listing, ran),
+    warnings,
+    messages: messages.map((message) => ({
+      channel: message.channel || broadcast,
+      text: writeMessage(message, PLAIN),
+      delivered: message.delivered,
+    })),
+  };
 }
 
-/** How many jobs failed, passed and did not run; null for what is not known. */
-function countJobs(listing: Listing | undefined) {
-  if (!listing) return null;
-  const count = (wanted: string) => listing.jobs.filter(({ outcome }) => outcome === wanted).length;
-  return { failed: count("failed"), passed: count("passed"), not_run: listing.hasNotRun ? count("not run") : null };
+/** How many jobs failed, passed, and did not run or were ignored. */
+function countJobs({ jobs }: Listing, ran: Update["ran"]) {
+  const failed = [...ran.values()].filter(({ outcome }) => outcome === "failed").length;
+  return { failed, passed: ran.size - failed, not_run: jobs.length - ran.size };
 }
 
-/** What a report says first; `age` is when the last pipeline was counted, in words. */
-function describeDocument(document: JobExecutions | undefined, source: string, age: string): string {
-  if (!document) return `${source}: there is no document yet, if JOB_EXECUTIONS_URL is right`;
-  const { project, pipeline_id, counted_at, pending_alerts } = document;
+/** A line for each channel that was not told, and why: of the broadcast channel, an error. */
+export function describeFailures(deliveries: Delivery[], broadcast: string | null) {
+  const describe = ({ channel, failure }: Delivery) => {
+    const place = channel || broadcast;
+    const what = failure?.mayBeTaken ? "may not have been told" : "was not told";
+    return failure
+      ? `${place ? `${place} ${what}: ` : ""}${failure.message}, then retry this job (the next run tells it too)`
+      : [];
+  };
+  const isOwn = ({ channel }: Delivery) => channel !== "";
+  return {
+    errors: deliveries.filter((delivery) => !isOwn(delivery)).flatMap(describe),
+    warnings: deliveries.filter(isOwn).flatMap(describe),
+  };
+}
+
+/** What a report says of a document: whose it is, its latest pipeline, and what is not told. */
+export function describeDocument(document: JobExecutions, source: string, now: Date): string {
+  const { project, pipeline_id, counted_at } = document;
   const place = project?.name ? `${toOneLine(project.name)}, ${source}` : source;
-  const last = counted_at
-    ? `${age}, at ${counted_at}: pipeline ${pipeline_id}`
-    : `pipeline ${pipeline_id} was the last`;
-  const waiting =
-    pending_alerts.length > 0 ? `; ${formatCount(pending_alerts.length, "message")} not delivered yet` : "";
-  return `${place}: ${last}${waiting}`;
+  const unknown = [...document.jobs.values()].filter((job) => untoldSince(job)).length;
+  const untold = unknown > 0 ? `; the broadcast channel does not know ${formatCount(unknown, "alert")}` : "";
+  if (!counted_at) return `${place}: it is not known when pipeline ${pipeline_id} was counted${untold}`;
+  return `${place}: pipeline ${pipeline_id} was counted ${formatAge(counted_at, now)} ago, at ${counted_at}${untold}`;
 }
 
-function documentToJson(
-  { project, pipeline_id, commit, counted_at, pending_alerts, jobs }: JobExecutions,
-  source: string,
-) {
-  const rows = sortJobs(jobs).map(({ name, job, failures }) => ({
-    name,
-    consecutive_failures: job.consecutive_failures,
-    failures,
-    executions: job.jobs_info.length,
-    window: stripOf(job),
-    last_run: job.last_run ?? null,
-    alert: job.alert ? { kind: job.alert.kind, at: job.alert.at, pipeline_id: job.alert.pipeline_id } : null,
-    turned: job.turned ?? null,
-  }));
-  const last = { pipeline_id, commit: commit ?? null, counted_at: counted_at ?? null };
-  return { source, project: project ?? null, ...last, pending: pending_alerts.length, jobs: rows };
-}
-
-// === What touches the world: what somebody reads before giving it a token.
-
-// --- Delivery: messages are recorded in the document, sent, and taken out or handed on.
-
-const DUE_MS = 5 * MINUTE_MS; // the run that recorded a message is over long before
-const MAX_WAITING = 10; // of one channel, in one run: a token that was dead for long is no flood
-const SETTLE_TIMEOUT_MS = 20_000; // on top of the run's: what became of the messages must still be stored
-
-/** A message as it is sent: whom to mention, and how many alerts are open after this pipeline. */
-export type AddressedMessage = PendingMessage & { mentions: string[]; open: number };
-
-/** A message and what became of it: it may be sent again once it is `due`. */
-export type Delivery = AddressedMessage & { delivered: boolean; isDropped?: boolean; failure?: Failure };
-
-/** Records in the document what this run tells, and takes over what is due of earlier runs. */
-function recordMessages(document: JobExecutions, own: Message[], { owners, now }: Task, broadcast: string | null) {
-  const channelOf = ({ channel }: Message) => bareName(channel ?? broadcast);
-  const waitMs = ({ due }: PendingMessage) => Date.parse(due) - now.getTime();
-  // A message that waits for longer than a day was recorded by a clock that ran ahead.
-  const due = document.pending_alerts.filter((message) => waitMs(message) <= 0 || waitMs(message) > DAY_MS);
-  // Without channels, all was said in one place. A channel that no owner has may be anybody's.
-  const isSendable = ({ channel }: Message) =>
-    channel === null || (broadcast !== null && isKnownChannel(channel, owners));
-  const dropped = due.filter((message) => !isSendable(message));
-  const sendable = groupBy(due.filter(isSendable), channelOf).flatMap((all) => all.slice(0, MAX_WAITING));
-
-  const dueNext = new Date(now.getTime() + DUE_MS).toISOString();
-  const record = (message: Message) => ({ ...message, id: randomUUID(), due: dueNext, held: undefined });
-  const renewed = new Map(sendable.map((message) => [message, record(message)]));
-  const kept = document.pending_alerts.filter((message) => !dropped.includes(message));
-  const earlier = kept.map((message) => renewed.get(message) ?? message); // in its place: the order stays
-  const recorded = own.map(record).map((message) => {
-    // It must not come before what Slack asked to wait with, nor, over MAX_WAITING, before news of the same job.
-    const jobs = new Set(message.news.map(({ job }) => job));
-    const isAhead = (other: PendingMessage) => due.includes(other) && other.news.some(({ job }) => jobs.has(job));
-    const waiting = earlier.filter((other) => channelOf(other) === channelOf(message));
-    const ahead = waiting.findLast((other) => other.held || isAhead(other));
-    return ahead ? { ...message, due: ahead.due, held: true } : message;
-  });
-  const messages = [...renewed.values(), ...recorded.filter(({ held }) => !held)];
-  const channels = [...new Set(dropped.map(({ channel }) => channel))];
-  const explain = (channel: string | null) =>
-    `What waited for ${channel} is dropped: no owner has that channel any more`;
-  const isSame = due.length === 0 && own.length === 0;
-  return {
-    document: isSame ? document : { ...document, pending_alerts: [...earlier, ...recorded] },
-    messages,
-    lost: broadcast === null ? [] : channels.map(explain),
-  };
-}
-
-/**
- * Sends messages, to each channel in their order; a dry run sends none. A failure stops what else
- * is for that channel, and no other.
- */
-export async function sendNotification(
-  messages: AddressedMessage[],
-  { sender, signal }: Pick<World, "sender" | "signal">,
-  { now, dryRun }: Pick<Task, "now" | "dryRun">,
-): Promise<Delivery[]> {
-  if (dryRun) return messages.map((message) => ({ ...message, delivered: false }));
-  const queues = groupBy(messages, ({ channel }) => bareName(channel ?? sender.broadcast));
-  return (await Promise.all(queues.map((queue) => sendInOrder(queue, sender, now, signal)))).flat();
-}
-
-async function sendInOrder(
-  queue: AddressedMessage[],
-  sender: Sender,
-  now: Date,
-  signal: AbortSignal,
-): Promise<Delivery[]> {
-  const deliveries: Delivery[] = [];
-  for (const [i, message] of queue.entries()) {
-    try {
-      await sender.send(message, message.channel, signal);
-      deliveries.push({ ...message, delivered: true });
-    } catch (error) {
-      const failed = error as Failure;
-      const isOwners = message.channel !== null && bareName(message.channel) !== bareName(sender.broadcast);
-      if (failed.isOfChannel && isOwners) {
-        deliveries.push({ ...message, delivered: false, isDropped: true, failure: failed });
-        continue;
-      }
-      // The rest waits as well: a recovery must not come before its alert.
-      const { waitMs = 0 } = failed;
-      const due = new Date(now.getTime() + Math.min(waitMs, DAY_MS)).toISOString();
-      const left = queue
-        .slice(i)
-        .map((rest) => ({ ...rest, delivered: false, due, held: waitMs > 0, failure: failed }));
-      return [...deliveries, ...left];
-    }
-  }
-  return deliveries;
-}
-
-/** Takes out of the document what was delivered or dropped; resolves to what kept it from that. */
-async function settleMessages(deliveries: Delivery[], { store, pause }: World): Promise<string[]> {
-  if (deliveries.length === 0) return [];
-  const settled = new Map(deliveries.map((delivery) => [delivery.id, delivery]));
-  try {
-    const signal = AbortSignal.timeout(SETTLE_TIMEOUT_MS);
-    await changeDocument({ store, pause, signal }, async (document) => {
-      if (!document?.pending_alerts.some(({ id }) => settled.has(id))) return { document };
-      const pending_alerts = document.pending_alerts.flatMap((message) => {
-        const delivery = settled.get(message.id);
-        if (delivery?.delivered || delivery?.isDropped) return [];
-        return delivery ? { ...message, due: delivery.due, held: delivery.held || undefined } : message;
-      });
-      return { document: { ...document, pending_alerts } };
-    });
-    return [];
-  } catch (error) {
-    return [`It is not stored which messages were sent, so some may be sent again: ${(error as Error).message}`];
-  }
-}
-
-/** A line for each channel and reason: who refused what, and what to do. */
-function describeFailures(deliveries: Delivery[], { name, broadcast }: Sender): string[] {
-  const failed = deliveries.filter(({ failure }) => failure);
-  return groupBy(failed, ({ channel, failure }) => JSON.stringify([channel, failure?.message])).map((group) => {
-    const [{ channel, failure, isDropped }] = group;
-    const { reason = failure?.message, todo, isReached = true } = failure ?? {};
-    const what = formatCount(group.length, "message");
-    const where = channel ?? broadcast;
-    const verb = isReached ? "refused" : "could not be reached with";
-    const problem = `${name} ${verb} ${what}${where ? ` for ${where}` : ""}: ${reason}`;
-    if (isDropped) return `${problem}; ${broadcast} has it as well, so it is dropped: ${todo}`;
-    return `${problem}; ${todo ? `${todo}, then retry this job` : "retry this job later"} (the next run sends it too)`;
-  });
-}
-
-// --- Store: an object in S3, or a file. AWS's credentials are found by the SDK, and stay in it.
-
-/**
- * Where the document is stored. `read` resolves to undefined where there is none; `write` stores a
- * body in place of the `version` that was read (undefined: none), and resolves to false where
- * another one is stored by now.
- */
-export type Store = {
-  source: string;
-  read: (signal: AbortSignal) => Promise<{ text: string; version: string } | undefined>;
-  write: (body: Buffer, version: string | undefined, signal: AbortSignal) => Promise<boolean>;
-};
-
-const ACCESS_POINT = /^s3:\/\/(arn:[^/]+:accesspoint[:/][^/]+)\/(.+)$/is; // an ARN may have a slash in it
-const BUCKET = /^s3:\/\/([^/]+)\/(.+)$/is;
-const NO_ETAG = "an answer without an ETag, as a proxy would give it";
-const PROXY_ANSWERED = "whether a proxy answered instead";
-const CANNOT_UPLOAD = "Cannot upload job executions to";
-
-/** The store that `JOB_EXECUTIONS_URL` names. */
-export function openStore(access: StoreAccess, network: Network): Store {
-  const url = access.JOB_EXECUTIONS_URL;
-  const [, bucket, key] = ACCESS_POINT.exec(url) ?? BUCKET.exec(url) ?? [];
-  return bucket && key ? s3Store(access, network, { Bucket: bucket, Key: key }) : fileStore(url);
-}
-
-function s3Store(access: StoreAccess, network: Network, object: { Bucket: string; Key: string }): Store {
-  const endpoint = access.AWS_ENDPOINT_URL_S3 ?? access.AWS_ENDPOINT_URL;
-  const source = access.JOB_EXECUTIONS_URL + (endpoint ? ` at ${new URL(endpoint).host}` : "");
-  const isConditional = access.S3_CONDITIONAL_WRITES === "on";
-  const isPathStyle = endpoint !== undefined && !object.Bucket.startsWith("arn:");
-  const client = new S3Client({ ...clientOptions(access, network), forcePathStyle: isPathStyle });
-  const explain = (error: unknown, action: "role" | "read" | "upload", { aborted }: AbortSignal, peer = "S3") => {
-    const { name, message, $metadata: { httpStatusCode: status } = {} } = error as S3ServiceException;
-    const [reason] = aborted ? ["no complete answer in time"] : message.split(/\.?\n/);
-    const answer = status ? `${peer} answered ${status} ${name}: ${reason}` : `${peer}: ${reason}`;
-    const said = `${action} ${status ?? "without answer"} ${name} ${reason}`.replace(` ${object.Bucket}.`, " BUCKET.");
-    const known = AWS_ADVICE.find(([pattern]) => pattern.test(said))?.[1];
-    const what = action === "upload" ? CANNOT_UPLOAD : "Cannot read job executions from";
-    const todo = adviceOnTrust(error, network) ?? known ?? CHECK_NETWORK;
-    return failure(`${what} ${source}: ${answer}`, todo, { cause: error });
-  };
-  return {
-    source,
-    async read(abortSignal) {
-      await client.config.credentials().catch((error) => {
-        const isAlone = /CredentialsProviderError|Region is missing/.test(`${error.name} ${error.message}`);
-        throw explain(error, "role", abortSignal, isAlone ? "the AWS SDK" : "AWS's STS");
-      });
-      try {
-        const { Body, ETag } = await client.send(new GetObjectCommand(object), { abortSignal });
-        if (!ETag || !Body) throw new Error(NO_ETAG);
-        const text = await decode(Body as AsyncIterable<Uint8Array>);
-        return { text, version: ETag.replace(/^W\//, "") }; // a proxy makes it weak, and S3 refuses that
-      } catch (error) {
-        // By its name, as there may be two copies of the SDK.
-        if ((error as Error).name === "NoSuchKey") return undefined;
-        throw explain(error, "read", abortSignal);
-      }
-    },
-    async write(Body, version, abortSignal) {
-      const condition = version === undefined ? { IfNoneMatch: "*" } : { IfMatch: version };
-      const put = { ...object, Body, ...encodingOf(Body, access), ...(isConditional ? condition : {}) };
-      try {
-        const { ETag } = await client.send(new PutObjectCommand(put), { abortSignal });
-        if (!ETag) throw new Error(NO_ETAG);
-        return true;
-      } catch (error) {
-        const { name, $metadata } = error as S3ServiceException;
-        const isOtherVersion = [409, 412].includes($metadata?.httpStatusCode ?? 0) || name === "NoSuchKey";
-        if (isConditional && isOtherVersion) return false;
-        throw explain(error, "upload", abortSignal);
-      }
-    },
-  };
-}
-
-/** Decodes piece by piece: a large body would else be in memory twice. */
-async function decode(body: AsyncIterable<Uint8Array>): Promise<string> {
-  const decoder = new TextDecoder("utf-8", { fatal: true });
-  let text = "";
-  for await (const bytes of body) text += decoder.decode(bytes, { stream: true });
-  return text + decoder.decode();
-}
-
-function encodingOf(body: Buffer, { S3_SSE }: StoreAccess) {
-  const ChecksumSHA256 = createHash("sha256").update(body).digest("base64"); // object lock wants one
-  const ServerSideEncryption = S3_SSE === "none" ? undefined : S3_SSE;
-  return { ChecksumSHA256, ServerSideEncryption, ContentType: "application/json" };
-}
-
-function clientOptions(access: StoreAccess, network: Network) {
-  const region = access.AWS_REGION ?? access.AWS_DEFAULT_REGION;
-  return {
-    ...(region ? { region } : {}), // else the SDK looks for it in its own files
-    requestChecksumCalculation: "WHEN_REQUIRED" as const, // older stores choke on the CRC32 of the default
-    responseChecksumValidation: "WHEN_REQUIRED" as const,
-    expectContinueHeader: false, // a store or proxy that does not answer it stalls each upload of over 2 MB
-    requestHandler: {
-      connectionTimeout: 5_000,
-      requestTimeout: REQUEST_TIMEOUT_MS,
-      throwOnRequestTimeout: true,
-      socketTimeout: REQUEST_TIMEOUT_MS,
-      ...agentsFor(network),
-    },
-  };
-}
-
-const CHECK_KEYS = "check the AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or a role";
-const CHECK_ROLE =
-  "check AWS_ROLE_ARN, the trust policy of that role, and the audience (aud) of the token that the CI gave";
-const CHECK_FILE = "write the CI's token into the file that AWS_WEB_IDENTITY_TOKEN_FILE names, and check AWS_ROLE_ARN";
-const SET_REGION = "set AWS_REGION to the region of the bucket";
-const RIGHTS = "allow s3:GetObject, s3:PutObject and s3:ListBucket (without it, a missing object is a 403)";
-const NO_IF_MATCH =
-  "if the store lacks If-Match, set S3_CONDITIONAL_WRITES=off; if it lacks encryption, set S3_SSE=none";
-const NOT_PATH_STYLE = "set AWS_ENDPOINT_URL_S3: an endpoint in AWS's own config file is not addressed path-style";
-const CHECK_NETWORK = `check AWS_ENDPOINT_URL_S3, the network, and ${PROXY_ANSWERED}`;
-
-/** What to do, by action, status, error name and message in one text: the first match counts. */
-const AWS_ADVICE: [said: RegExp, todo: string][] = [
-  [/Region is missing/, SET_REGION],
-  [/^\w+ (429|500|50[2-9]) /, "try again later"],
-  [/^role .*(ENOENT|no such file)/i, CHECK_FILE],
-  [/^role without .*(ECONN|ENOTFOUND|EAI_AGAIN|timed? ?out)/, "check the network, and AWS_ENDPOINT_URL_STS"],
-  [/^role (\d|.*(AccessDenied|Identity|IDP|Expired|Validation))/, CHECK_ROLE],
-  [/^role /, CHECK_KEYS],
-  [/NoSuchBucket/, "check JOB_EXECUTIONS_URL"],
-  [/InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken|[Cc]redentials/, CHECK_KEYS],
-  [/PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocation/, SET_REGION],
-  [/RequestTimeTooSkewed/, "set the clock of this machine"],
-  [/encoded data was not valid/, "the document is not UTF-8: restore an earlier version"],
-  [/ BUCKET\.(?!.*\.amazonaws\.com)/, NOT_PATH_STYLE],
-  [/^upload 403 /, `${RIGHTS}; if the bucket demands an encryption, set S3_SSE, e.g. aws:kms`],
-  [/^read 403 /, RIGHTS],
-  [/^upload (400|501) /, NO_IF_MATCH],
-];
-
-/** For one run at a time: files have no version. */
-function fileStore(path: string): Store {
-  return {
-    source: path,
-    async read() {
-      return existsSync(path) ? { text: await readTextFile(path), version: "" } : undefined;
-    },
-    async write(body) {
-      const file = existsSync(path) ? realpathSync(path) : path; // a link stays one
-      const temporary = `${file}.${randomUUID()}.tmp`;
-      try {
-        await mkdir(dirname(file), { recursive: true });
-        await writeFile(temporary, body);
-        await rename(temporary, file); // whole or not at all
-        return true;
-      } catch (error) {
-        await rm(temporary, { force: true }).catch(() => {}); // what went wrong before says more
-        const todo = "check JOB_EXECUTIONS_URL, and that this user may write there";
-        throw failure(`${CANNOT_UPLOAD} ${path}: ${(error as Error).message}`, todo, { cause: error });
-      }
-    },
-  };
-}
-
-// --- Jobs: where the list of the pipeline's jobs comes from: GitLab's API, or a file.
-
-/** Where the jobs of a pipeline come from: asked for once a run. */
-export type Jobs = () => Promise<Listing>;
-
-export function openJobs(access: JobsAccess, pipelineId: number, network: Network, signal: AbortSignal): Jobs {
-  const { PIPELINE_JOBS_FILE: file } = access;
-  return async () => {
-    const listing = file
-      ? readListing(await readTextFile(file), `The list of jobs in ${file}`)
-      : await gitLabJobs(access, pipelineId, network, signal);
-    const isMeasured = listing.jobs.some(({ outcome }) => outcome !== "not run");
-    const warning = "No job of this pipeline failed or passed: check that the list of jobs is complete";
-    return isMeasured ? listing : { ...listing, warnings: [...listing.warnings, warning] };
-  };
-}
-
-const PER_PAGE = 100; // the most that GitLab gives
-const MAX_DEPTH = 2; // of child pipelines, as in GitLab
-const MAY_NOT_READ = [401, 403, 404];
-
-/** Asks GitLab for the jobs of a pipeline and of its child pipelines. */
-async function gitLabJobs(access: JobsAccess, id: number, network: Network, signal: AbortSignal): Promise<Listing> {
-  const warnings = new Map<string, string>(); // each is told once, by its key
-  const list = <T extends v.GenericSchema>(path: string, schema: T) => listPages(access, path, schema, network, signal);
-
-  async function listOrWarn<T extends v.GenericSchema>(path: string, schema: T, warning: string) {
-    return list(path, schema).catch((error: Failure) => {
-      if (!MAY_NOT_READ.includes(error.status ?? 0)) throw error;
-      if (!warnings.has(warning)) warnings.set(warning, `${warning}: ${error.message}`);
-      return undefined;
-    });
-  }
-
-  /** The trigger jobs of a pipeline, and the jobs below them. */
-  async function listBelow(id: number, depth: number, warning: string): Promise<PipelineJob[]> {
-    const bridges = await listOrWarn(`pipelines/${id}/bridges?`, Bridge, warning);
-    const latest = latestAttempts((bridges ?? []).map((bridge) => ({ ...toAttempt(bridge), bridge })));
-    return (await Promise.all(latest.map((job) => followBridge(job, depth)))).flat();
-  }
-
-  async function followBridge({ bridge, ...own }: PipelineJob & { bridge: Bridge }, depth: number) {
-    const child = bridge.downstream_pipeline;
-    const projects = [bridge.pipeline?.project_id, access.CI_PROJECT_ID].map(String); // the latter may be a path
-    if (!child || (child.project_id && !projects.includes(`${child.project_id}`))) return [own];
-    if (UNFINISHED.includes(child.status ?? "")) {
-      const unfinished = `The child pipeline of ${own.name} is not finished, so not all counts`;
-      warnings.set(unfinished, `${unfinished}: set strategy: depend there`);
-    }
-    const warning = `The jobs of the child pipeline of ${own.name} are not counted`;
-    const [jobs, below] = await Promise.all([
-      listOrWarn(`pipelines/${child.id}/jobs?`, ListedJob, warning),
-      depth < MAX_DEPTH ? listBelow(child.id, depth + 1, warning) : [],
-    ]);
-    const inside = [...latestAttempts((jobs ?? []).map(toAttempt)), ...below].map((job) => nameBelow(bridge, job));
-    // The trigger job itself is at fault only where no job came of it, as from wrong YAML.
-    const hasRun = jobs?.some((job) => STARTED.includes(job.status)) || below.some((job) => job.outcome !== "not run");
-    return [{ ...own, outcome: hasRun ? ("passed" as const) : own.outcome }, ...inside];
-  }
-
-  const [jobs, below] = await Promise.all([
-    list(`pipelines/${id}/jobs?scope[]=failed&scope[]=success&`, ListedJob),
-    listBelow(id, 1, "Trigger jobs and child pipelines are not counted"),
-  ]);
-  const latest = latestAttempts([...jobs.map(toAttempt), ...below]);
-  return { jobs: latest, warnings: [...warnings.values()], hasNotRun: false };
-}
-
-/** A job of a child pipeline: below a trigger job that may fail, what failed did not run. */
-function nameBelow(bridge: Bridge, job: PipelineJob): PipelineJob {
-  const isAllowed = bridge.allow_failure && job.outcome === "failed";
-  return { ...job, name: `${bridge.name} / ${job.name}`, outcome: isAllowed ? "not run" : job.outcome };
-}
-
-/** All pages of a list: at once where GitLab says how many there are, else one after another. */
-async function listPages<T extends v.GenericSchema>(
-  access: JobsAccess,
-  path: string,
-  schema: T,
-  network: Network,
-  signal: AbortSignal,
-) {
-  const { CI_API_V4_URL, CI_PROJECT_ID = "", GITLAB_TOKEN, CI_JOB_TOKEN } = access;
-  const headers = GITLAB_TOKEN ? { "private-token": GITLAB_TOKEN } : { "job-token": CI_JOB_TOKEN };
-  const project = `${CI_API_V4_URL}/projects/${encodeURIComponent(CI_PROJECT_ID)}`;
-  const peer = `GitLab at ${new URL(project).host}, asked for ${path.replace(/\?.*/, "")} of project ${CI_PROJECT_ID},`;
-  const adviseOn = (status: number) => {
-    const isRefused = status === 401 || status === 403 || (status === 404 && !GITLAB_TOKEN);
-    if (isRefused) return "set GITLAB_TOKEN to one with read_api (CI_JOB_TOKEN may do for jobs from GitLab 18 on)";
-    return "check CI_API_V4_URL, CI_PROJECT_ID, CI_PIPELINE_ID, and what GITLAB_TOKEN can see";
-  };
-  const readPage = async (page: number) => {
-    const url = `${project}/${path}per_page=${PER_PAGE}&page=${page}`;
-    const { body, headers: answered } = await request(peer, url, { headers, adviseOn, network, signal });
-    const todo = `check CI_API_V4_URL, and ${PROXY_ANSWERED}`;
-    const items = parseJson(v.array(schema), body, { source: `The answer of ${peer}`, todo });
-    const next = answered["x-next-page"] ?? (/rel="?next/.test(`${answered.link}`) || items.length === PER_PAGE);
-    return { items, hasNext: Boolean(next), total: Number(answered["x-total-pages"]) || 0 };
-  };
-  const first = await readPage(1);
-  const rest = Array.from({ length: Math.max(first.total - 1, 0) }, (_, i) => readPage(i + 2));
-  const pages = [first, ...(await Promise.all(rest))];
-  while (first.total === 0 && pages.at(-1)?.hasNext) pages.push(await readPage(pages.length + 1));
-  return pages.flatMap(({ items }) => items);
-}
-
-// --- Senders: Slack's API, a webhook, a command, or stdout where there is none of them.
-
-/**
- * How messages are delivered. `name` is told of in errors, `place` in the log. `broadcast` is the
- * channel that gets everything, null where there are no channels; a message for `null` goes there.
- * `send` throws where a message was not delivered.
- */
-export type Sender = {
-  name: string;
-  place: string;
-  broadcast: string | null;
-  send: (message: AddressedMessage, channel: string | null, signal: AbortSignal) => Promise<void>;
-};
-
-/** For a command and stdout: `environment` has no secrets; `print` throws if nobody reads. */
-type Output = { environment: Variables; print: (text: string) => Promise<void>; say: (text: string) => void };
-
-/** The sender that the environment names. */
-export function openSender(access: SenderAccess, network: Network, output: Output): Sender {
-  const { SLACK_WEBHOOK_URL, SLACK_API_TOKEN, ALERT_COMMAND } = access;
-  if (SLACK_API_TOKEN) return slackSender(access, network);
-  if (SLACK_WEBHOOK_URL) return webhookSender(SLACK_WEBHOOK_URL, network);
-  if (ALERT_COMMAND) return commandSender(ALERT_COMMAND, output);
-  const send = (message: AddressedMessage) => output.print(`${writeMessage(message, PLAIN)}\n`);
-  return { name: "stdout", place: "this log", broadcast: null, send };
-}
-
-/** What to do about an error of `chat.postMessage`, and whether the channel is at fault. */
-const SLACK_ADVICE: [error: RegExp, todo: string, isOfChannel: boolean][] = [
-  [/^channel_not_found$/, "check the channel's name, and invite the bot if it is private", true],
-  [/^not_in_channel$/, "invite the bot to the channel", true],
-  [/^is_archived$/, "unarchive the channel, or name another one", true],
-  [/^restricted_action/, "let the bot post in this channel, or name another one", true],
-  [/_auth$|^not_authed$|^token_|^account_inactive$/, "set SLACK_API_TOKEN to a valid bot token (xoxb-...)", false],
-  [/^missing_scope$/, "give the bot the scope chat:write", false],
-  [/^rate_?limited$/, "wait a minute", false],
-  [/^/, "see what Slack says of this error of chat.postMessage", false],
-];
-
-function slackSender({ SLACK_API_TOKEN, SLACK_API_URL, SLACK_CHANNEL = "" }: SenderAccess, network: Network): Sender {
-  const url = `${SLACK_API_URL}/chat.postMessage`;
-  const peer = `Slack at ${new URL(SLACK_API_URL).host}`;
-  const headers = { authorization: `Bearer ${SLACK_API_TOKEN}` };
-  const todo = `check SLACK_API_URL, and ${PROXY_ANSWERED}`;
-  const Answer = v.object({ ok: v.boolean(), error: v.optional(v.string(), "no reason") });
-  return {
-    name: "Slack",
-    place: `${SLACK_CHANNEL} on Slack`,
-    broadcast: SLACK_CHANNEL,
-    async send(message, channel, signal) {
-      const text = writeMessage(message, SLACK);
-      const json = { channel: channel ?? SLACK_CHANNEL, text, unfurl_links: false, unfurl_media: false };
-      const { body } = await request(peer, url, { headers, json, adviseOn: () => todo, network, signal });
-      const { ok, error } = parseJson(Answer, body, { source: `The answer of ${peer}`, todo });
-      if (ok) return;
-      const [, advice = "", isOfChannel = false] = SLACK_ADVICE.find(([pattern]) => pattern.test(error)) ?? [];
-      throw failure(`${peer} answered ${error}`, advice, { reason: error, todo: advice, isOfChannel });
-    },
-  };
-}
-
-function webhookSender(url: string, network: Network): Sender {
-  const peer = "The webhook";
-  const todo = "check SLACK_WEBHOOK_URL";
-  const format = new URL(url).host === "hooks.slack.com" ? SLACK : WEBHOOK;
-  const no = v.literal(false);
-  const Refusal = v.pipe(v.string(), v.parseJson(), v.union([v.object({ ok: no }), v.object({ success: no })]));
-  return {
-    name: peer,
-    place: "a webhook",
-    broadcast: null,
-    async send(message, _channel, signal) {
-      const json = { text: writeMessage(message, format) };
-      const { body } = await request(peer, url, { headers: {}, json, adviseOn: () => todo, network, signal });
-      const isPage = body.trim().startsWith("<");
-      const reason = isPage ? "it answered with a page" : "it did not take the message";
-      if (isPage || v.is(Refusal, body)) throw failure(`${peer}: ${reason}`, todo, { reason, todo });
-    },
-  };
-}
-
-const COMMAND_TIMEOUT_MS = 60_000;
-const TIME_IS_UP = "the time of this run is up";
-const MAX_OUTPUT = 10_000; // UTF-16 units of what a command says that are kept: its end
-
-function commandSender(command: string, { environment, say }: Output): Sender {
-  return {
-    name: "ALERT_COMMAND",
-    place: "ALERT_COMMAND",
-    broadcast: null,
-    async send(message, _channel, signal) {
-      if (signal.aborted) throw failure("ALERT_COMMAND was not started", "try again later", { reason: TIME_IS_UP });
-      const env = { ...environment, ALERT_SUBJECT: writeSubject(message), ALERT_OPEN: `${message.open}` };
-      const { problem, output, errors } = await runCommand(command, writeMessage(message, MARKDOWN), env, signal);
-      if (output.trim()) say(output.trimEnd());
-      if (!problem) return;
-      const lastLine = errors.trimEnd().split("\n").at(-1);
-      const reason = lastLine ? `${problem}: ${lastLine}` : problem;
-      throw failure(`ALERT_COMMAND: ${reason}`, "mend it", { reason, todo: "mend ALERT_COMMAND" });
-    },
-  };
-}
-
-/** Runs a command in the platform's shell; resolves to what it said and what went wrong. */
-function runCommand(command: string, input: string, env: Variables, signal: AbortSignal) {
-  type Result = { problem: string | undefined; output: string; errors: string };
-  return new Promise<Result>((resolve) => {
-    const isWindows = process.platform === "win32";
-    const child = spawn(command, { shell: true, detached: !isWindows, env }); // a group of its own, to be ended as one
-    let [output, errors, problem]: [string, string, string | undefined] = ["", "", undefined];
-    const end = (reason: string) => {
-      problem ??= reason;
-      try {
-        if (!isWindows && child.pid !== undefined) process.kill(-child.pid, "SIGKILL");
-      } catch {} // it has just ended, or Deno may end no group
-      child.kill("SIGKILL");
-      for (const stream of [child.stdout, child.stderr]) stream.destroy(); // what left its group may keep them open
-    };
-    const timer = setTimeout(() => end(`it took over ${COMMAND_TIMEOUT_MS / 1_000} s`), COMMAND_TIMEOUT_MS);
-    const onAbort = () => end(TIME_IS_UP);
-    signal.addEventListener("abort", onAbort);
-    child.stdout.setEncoding("utf8").on("data", (text) => {
-      output = (output + text).slice(-MAX_OUTPUT);
-    });
-    child.stderr.setEncoding("utf8").on("data", (text) => {
-      output = (output + text).slice(-MAX_OUTPUT);
-      errors = (errors + text).slice(-MAX_OUTPUT);
-    });
-    child.stdin.on("error", () => {}); // it need not read all
-    child.stdin.end(input);
-    child.on("error", (error) => {
-      problem ??= error.message;
-    });
-    child.on("close", (code, killedBy) => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", onAbort);
-      if (code !== 0) problem ??= code === null ? `it was ended by ${killedBy}` : `it ended with ${code}`;
-      resolve({ problem, output, errors });
-    });
-  });
-}
-
-// --- Requests: the function that speaks HTTP to GitLab and chats, and the one that reads files.
-
-const REQUEST_TIMEOUT_MS = 20_000; // for which a peer may say nothing
-const MAX_RETRY_AFTER_MS = 30_000; // a run does not wait for longer
-const MAX_ATTEMPTS = 3; // of one request
-
-/** `json` is posted, if there is any. `adviseOn` says what to do about a status. */
-type Request = {
-  headers: Record<string, string | undefined>;
-  json?: object;
-  adviseOn: (status: number) => string;
-  network: Network;
-  signal: AbortSignal;
-};
-
-/**
- * One HTTP request, tried again where the network, the peer's load or an error of its own failed
- * it. Throws an error that names the peer, and never the URL, which may be a secret.
- */
-async function request(peer: string, url: string, what: Request) {
-  const { adviseOn, network, signal } = what;
-  const fail = (details: Details) => {
-    const { isReached, reason, todo = "try again later" } = details;
-    return failure(`${peer} ${isReached ? "answered" : "is unreachable:"} ${reason}`, todo, details);
-  };
-  let last: Details = { isReached: false, reason: "no answer" };
-  for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt++) {
-    let waitMs = 500 * 2 ** attempt * Math.random();
-    const answer = await exchange(url, what).catch((error: NodeJS.ErrnoException) => {
-      const reason = error.message || `${error.code}`;
-      const todo = adviceOnTrust(error, network);
-      if (todo) throw fail({ isReached: false, reason, todo, cause: error });
-      if (!signal.aborted) last = { isReached: false, reason, todo: "check its address and the network" };
-    });
-    if (answer) {
-      const { status, headers, body } = answer;
-      const [word = ""] = /^\w{1,40}$/.exec(body.trim()) ?? []; // a reason: more may repeat a secret
-      last = { isReached: true, reason: `${status} ${word}`.trimEnd(), status };
-      if (status >= 200 && status < 300) return answer;
-      if (status !== 429 && status < 500) throw fail({ ...last, todo: adviseOn(status) });
-      const askedMs = Number(headers["retry-after"]) * 1_000 || 0;
-      if (askedMs > MAX_RETRY_AFTER_MS) {
-        throw fail({ ...last, reason: `${last.reason} and asks to wait for ${askedMs / 1_000} s`, waitMs: askedMs });
-      }
-      waitMs = askedMs || waitMs;
-    }
-    if (attempt < MAX_ATTEMPTS) await sleep(waitMs, undefined, { signal }).catch(() => {}); // if aborted, see below
-    if (signal.aborted) throw fail({ ...last, reason: `${last.reason}; ${TIME_IS_UP}`, todo: undefined });
-  }
-  throw fail({ ...last, reason: `${last.reason}, ${MAX_ATTEMPTS} times` });
-}
-
-/**
- * Not by fetch, which follows redirects with the token in its headers, and which under Deno sends a
- * POST again by itself when a reused connection is reset: here, each has its own.
- */
-function exchange(url: string, { headers, json, network, signal }: Request) {
-  type Answer = { status: number; headers: NodeJS.Dict<string | string[]>; body: string };
-  const isHttps = url.startsWith("https:");
-  const { httpAgent, httpsAgent } = agentsFor(network);
-  return new Promise<Answer>((resolve, reject) => {
-    const agent = isHttps ? httpsAgent : httpAgent;
-    const options = { method: json ? "POST" : "GET", headers, signal, agent, timeout: REQUEST_TIMEOUT_MS };
-    const sent = (isHttps ? https : http).request(url, options, (response) => {
-      const { statusCode: status = 0, headers } = response;
-      const body = response.setEncoding("utf8").toArray();
-      body.then((texts) => resolve({ status, headers, body: texts.join("") }), reject);
-    });
-    if (json) sent.setHeader("content-type", "application/json; charset=utf-8");
-    sent.on("timeout", () => sent.destroy(new Error("no answer in time")));
-    sent.on("error", reject).end(json && JSON.stringify(json));
-  });
-}
-
-/** A connection of its own for each request, by the proxy, if any. Node 20 ignores `proxyEnv`. */
-function agentsFor({ HTTPS_PROXY, HTTP_PROXY, NO_PROXY = "" }: Network) {
-  const withScheme = (proxy: string | undefined) => (!proxy || /^\w+:\/\//.test(proxy) ? proxy : `http://${proxy}`);
-  const direct = NO_PROXY.split(/[\s,]+/).filter(Boolean);
-  const names = direct.map((name) => name.replace(/^\*?\./, ""));
-  const proxyEnv = {
-    HTTPS_PROXY: withScheme(HTTPS_PROXY),
-    HTTP_PROXY: withScheme(HTTP_PROXY),
-    NO_PROXY: names.flatMap((name) => [name, `.${name}`]).join(), // both: not in each runtime, a name covers its subdomains
-  };
-  // On a reused connection, Deno sends a PUT again by itself, which the SDK does not count.
-  const options = { keepAlive: false, proxyEnv };
-  return { httpAgent: new http.Agent(options), httpsAgent: new https.Agent(options) };
-}
-
-/** What to do about a certificate that is not trusted: trying again does not help. */
-function adviceOnTrust(error: unknown, { CI_SERVER_TLS_CA_FILE }: Network): string | undefined {
-  const { code, message } = error as NodeJS.ErrnoException;
-  if (!/certificate|_CERT|CERT_/i.test(`${code} ${message}`)) return undefined;
-  const ofGitLab = CI_SERVER_TLS_CA_FILE ? ", for GitLab's own to $CI_SERVER_TLS_CA_FILE" : "";
-  return `set NODE_EXTRA_CA_CERTS (with Deno, DENO_CERT) to the file of its certificate authority${ofGitLab}`;
-}
-
-async function readTextFile(path: string): Promise<string> {
-  try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(await readFile(path));
-  } catch (error) {
-    const todo = "check its name and its content";
-    throw failure(`Cannot read ${path}: ${(error as Error).message}`, todo, { cause: error });
-  }
-}
-
-/** Reads the files of owners and channels. Throws where one can't be read, or a line is wrong. */
-export async function readOwners({ JOB_OWNERS_FILE: owners, OWNER_CHANNELS_FILE: channels }: Routing): Promise<Owners> {
-  try {
-    const context = { source: `${channels}`, todo: "mend OWNER_CHANNELS_FILE" };
-    const known = channels ? parseJson(mapOf(ChannelOfOwner), await readTextFile(channels), context) : [];
-    return {
-      rules: owners ? parseOwners(await readTextFile(owners), owners) : [],
-      channels: new Map([...known].map(([owner, target]) => [owner.toLowerCase(), target])),
-    };
-  } catch (error) {
-    throw Object.assign(error as Failure, { exitCode: 2 });
-  }
+/** What is wrong with a document that was not counted, or whose channel was not told, for so long. */
+export function findTroubles({ counted_at, jobs }: JobExecutions, now: Date, maxAgeMs: number): string[] {
+  const isOld = (at: string) => now.getTime() - Date.parse(at) > maxAgeMs;
+  const [oldest] = [...jobs.values()]
+    .flatMap((job) => untoldSince(job) ?? [])
+    .sort((a, b) => Date.parse(a) - Date.parse(b));
+  const age = counted_at
+    ? `its latest pipeline was counted ${formatAge(counted_at, now)} ago`
+    : "no pipeline was counted";
+  const stale = `it is stale: ${age}; check that the job runs in each pipeline of the default branch`;
+  const untold = `its broadcast channel has not been told of an alert for ${formatAge(oldest ?? "", now)}; see the log of its last run`;
+  return [...(!counted_at || isOld(counted_at) ? [stale] : []), ...(oldest && isOld(oldest) ? [untold] : [])];
 }
 
 // --- Settings: each variable with its description, shape and default, in the part that needs it.
 
 export type Variables = Record<string, string | undefined>;
 
-const REQUIRED = ""; // a default that is never valid
+const REQUIRED = ""; // a default that fits no variable: it must be set
+const TEXT = v.string();
 const OFTEN = "5";
-const PASSES = "3";
 const WINDOW = "10";
 const DOCUMENT = matching(
   /^(s3:\/\/[^/]+\/.+|(?!s3:|file:|\S*:\/\/).+)$/i,
   "s3://bucket/key or a path, e.g. s3://ci/jobs.json",
 );
-const NOT_RUN = oneOf("keep", "pass");
 const ENCRYPTIONS = oneOf("none", "AES256", "aws:kms", "aws:kms:dsse");
-const PROJECT_ID = matching(/^\S+$/, "a project's id, e.g. 4242");
-const TEXT = v.string();
+const COMMIT = matching(/^[0-9a-f]{7,64}$/i, "7 to 64 hex digits, e.g. 0ddba11");
+const CHANNEL = matching(/^\S+$/, "a channel, e.g. #ci-alerts");
 
 const Settings = v.object({
   pipeline: v.object({
     CI_PIPELINE_ID: env("the pipeline that is counted, a number that grows", integer("1005"), REQUIRED),
-    CI_COMMIT_SHA: env(
-      "the commit of the pipeline",
-      matching(/^[0-9a-f]{7,64}$/i, "7 to 64 hex digits, e.g. 0ddba11"),
-      REQUIRED,
-    ),
-    CI_COMMIT_BEFORE_SHA: env("the commit before that one, or the branch's before the push", TEXT),
+    CI_COMMIT_SHA: env("the commit of the pipeline", COMMIT, REQUIRED),
+    CI_COMMIT_MESSAGE: env("the commit's message: its first line is told as its title", TEXT),
     CI_COMMIT_BRANCH: env("the branch of the pipeline", TEXT),
-    CI_COMMIT_TITLE: env("the title of the commit, or its whole message", TEXT),
-    CI_COMMIT_DESCRIPTION: env("the rest of the commit's message", TEXT),
-    CI_COMMIT_AUTHOR: env("the author of the commit; an address is left out", authorName()),
     CI_PROJECT_PATH: env("the project's name, in messages and in the document", TEXT),
     CI_PROJECT_URL: env("the project's page, for links", baseUrl("gitlab.example.com/acme/shop")),
     CI_PIPELINE_URL: env("the pipeline's page, for links", httpUrl("ci.example.com/1005")),
@@ -2102,14 +1353,10 @@ const Settings = v.object({
     GITHUB_ACTIONS: env("`true`: links to commits and jobs are GitHub's", TEXT),
   }),
   limits: v.object({
-    CONSECUTIVE_THRESHOLD: env("failures in a row that open an alert", integer("3"), "3"),
+    CONSECUTIVE_THRESHOLD: env("failures in a row that open an alert, and passes that close it", integer("3"), "3"),
     CUMULATIVE_THRESHOLD: env("failures in the last executions that open an alert", integer(OFTEN), OFTEN),
-    CUMULATIVE_LENGTH: env("how many executions are the last ones", integer(WINDOW), WINDOW),
-    RECOVERY_THRESHOLD: env("passes in a row that close an alert", integer(PASSES), PASSES),
-    JOB_THRESHOLDS: env("by pattern: `e2e:*=5` in a row, `nightly\\ *=2/4` also in the last", thresholds(), ""),
-    NOT_RUN_JOBS: env("`pass`: what did not run has passed; `keep`: it keeps its history", NOT_RUN, "keep"),
-    EXPIRE_AFTER_DAYS: env("a job that has not run for so long is forgotten", integer("30"), "30"),
-    IGNORE_JOBS: env("patterns of jobs that are not counted, e.g. `deploy:* manual\\ tests`", patterns(), ""),
+    CUMULATIVE_LENGTH: env("how many executions are the last ones, at least", integer(WINDOW), WINDOW),
+    JOB_RULES: env("lines of a pattern of jobs and what is said of them (see above)", rules(), ""),
     IGNORE_FAILURES: env("patterns of reasons that are not counted, e.g. `runner_system_failure`", patterns(), ""),
   }),
   store: v.object({
@@ -2124,114 +1371,96 @@ const Settings = v.object({
   jobs: v.object({
     PIPELINE_JOBS_FILE: env("a file of the pipeline's jobs, instead of GitLab's API", TEXT),
     CI_API_V4_URL: env("GitLab's API; required without `PIPELINE_JOBS_FILE`", baseUrl("gitlab.example.com/api/v4")),
-    CI_PROJECT_ID: env("the project's id there; required without `PIPELINE_JOBS_FILE`", PROJECT_ID),
+    CI_PROJECT_ID: env("the project's id there; required likewise", matching(/^\S+$/, "a project's id, e.g. 4242")),
     GITLAB_TOKEN: env("its token, with `read_api`; this, `CI_JOB_TOKEN` or a file is required", token("glpat-...")),
     CI_JOB_TOKEN: env("GitLab's own token: lists jobs from GitLab 18 on, no child pipelines", token("glcbt-...")),
   }),
   sender: v.object({
-    SLACK_API_TOKEN: env("a bot token; where `CI` is set, this, a webhook or a command is required", token("xoxb-...")),
-    SLACK_CHANNEL: env("the channel that gets every message", matching(/^\S+$/, "a channel, e.g. #ci-alerts")),
-    SLACK_WEBHOOK_URL: env("a webhook of Slack or one like it, instead of a token", httpUrl("hooks.slack.com/x")),
+    SLACK_API_TOKEN: env("a bot token; where `CI` is set, this or `ALERT_COMMAND` is required", token("xoxb-...")),
+    SLACK_CHANNEL: env("the channel that hears everything", CHANNEL),
     ALERT_COMMAND: env("a command that gets each message on stdin, instead of Slack; `cat`: the log", TEXT),
     SLACK_API_URL: env("Slack's API", baseUrl("slack.com/api"), "https://slack.com/api"),
   }),
-  routing: v.object({
-    JOB_OWNERS_FILE: env("lines of a pattern of jobs and their owners, who hear of them as well", TEXT),
-    OWNER_CHANNELS_FILE: env("JSON: the channel of each owner, and whom to mention there", TEXT),
-  }),
-  network: v.object({
-    HTTPS_PROXY: env("the proxy for https addresses; also in lower case, which wins", TEXT),
-    HTTP_PROXY: env("the proxy for http addresses; also in lower case, which wins", TEXT),
-    NO_PROXY: env("hosts to reach without a proxy, with their subdomains; also in lower case, which wins", TEXT),
-    CI_SERVER_TLS_CA_FILE: env("GitLab's certificate authority, for advice about `NODE_EXTRA_CA_CERTS`", TEXT),
-  }),
 });
 type Settings = v.InferOutput<typeof Settings>;
+type ReportSettings = Pick<Settings, "limits" | "store">;
 export type Pipeline = Settings["pipeline"];
-type Limits = Settings["limits"];
+export type Limits = Settings["limits"];
 type StoreAccess = Settings["store"];
 type JobsAccess = Settings["jobs"];
 type SenderAccess = Settings["sender"];
-export type Routing = Settings["routing"];
-/** How servers are reached. The address of a proxy may hold a password. */
-type Network = Settings["network"];
 
 /** What only the command line looks at. */
 const Display = v.object({
   CI: env("set by a CI: some variables are required then", TEXT),
   CI_DEFAULT_BRANCH: env("where it is set, pipelines of other branches are not counted", TEXT),
-  NO_COLOR: env("no colour", TEXT),
-  FORCE_COLOR: env("colour where there is no terminal", TEXT),
   DEBUG: env("errors with their stack traces", TEXT),
 });
 
-/** Variables whose values are never printed; of a proxy's address, that is only the password. */
-const SECRETS = /^((GITLAB|CI_JOB|SLACK_API|AWS_\w+)_TOKEN|AWS_SECRET_ACCESS_KEY|SLACK_WEBHOOK_URL)$/;
-const PROXIES = /^https?_proxy$/i;
+/** Variables whose values are never printed. */
+const SECRETS = /^((GITLAB|CI_JOB|SLACK_API|AWS_\w+)_TOKEN|AWS_SECRET_ACCESS_KEY)$/;
 
 /** Rules between variables: the variable to name, whether it is right, what is expected. */
 function checkRules(given: Variables): [variable: string, isRight: boolean, expected: string][] {
-  const { PIPELINE_JOBS_FILE: file, SLACK_WEBHOOK_URL: webhook, ALERT_COMMAND: command, CI = "" } = given;
-  const { SLACK_API_TOKEN: token, SLACK_CHANNEL: channel, JOB_OWNERS_FILE: owners } = given;
-  const { CUMULATIVE_THRESHOLD: often, RECOVERY_THRESHOLD: passes, CUMULATIVE_LENGTH: window = WINDOW } = given;
+  const { PIPELINE_JOBS_FILE: file, ALERT_COMMAND: command, CI = "" } = given;
+  const { SLACK_API_TOKEN: token, SLACK_CHANNEL: channel, JOB_EXECUTIONS_URL: url } = given;
   const isInCi = !["", "false", "0"].includes(CI);
-  const fits = (threshold: string) => !(Number(threshold) > Number(window));
-  const toFit = `such that no threshold is over CUMULATIVE_LENGTH, e.g. ${OFTEN} and ${WINDOW}, the defaults`;
-  const own = splitWords(given.JOB_THRESHOLDS ?? "").flatMap((word) => /\/(\d+)$/.exec(word)?.[1] ?? []);
+  const unlessFile = "set unless PIPELINE_JOBS_FILE is";
+  const keys = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
   return [
-    [often ? "CUMULATIVE_THRESHOLD" : "CUMULATIVE_LENGTH", fits(often ?? OFTEN), toFit],
-    [passes ? "RECOVERY_THRESHOLD" : "CUMULATIVE_LENGTH", fits(passes ?? PASSES), toFit],
-    ["JOB_THRESHOLDS", own.every(fits), toFit],
-    ["JOB_EXECUTIONS_URL", !isInCi || !!given.JOB_EXECUTIONS_URL, "set in CI, e.g. s3://ci-bucket/jobs.json"],
-    ["CI_API_V4_URL", !!(file || given.CI_API_V4_URL), `${UNLESS_FILE}, e.g. https://gitlab.example.com/api/v4`],
-    ["CI_PROJECT_ID", !!(file || given.CI_PROJECT_ID), `${UNLESS_FILE}, e.g. 4242`],
-    ["GITLAB_TOKEN", !!(file || given.GITLAB_TOKEN || given.CI_JOB_TOKEN), `${UNLESS_FILE}, e.g. glpat-...`],
-    ["SLACK_API_TOKEN", !isInCi || !!(token || channel || webhook || command), ANY_SENDER],
+    ["JOB_EXECUTIONS_URL", !isInCi || !!url, "set in CI, e.g. s3://ci-bucket/jobs.json"],
+    ["CI_API_V4_URL", !!(file || given.CI_API_V4_URL), `${unlessFile}, e.g. https://gitlab.example.com/api/v4`],
+    ["CI_PROJECT_ID", !!(file || given.CI_PROJECT_ID), `${unlessFile}, e.g. 4242`],
+    ["GITLAB_TOKEN", !!(file || given.GITLAB_TOKEN || given.CI_JOB_TOKEN), `${unlessFile}, e.g. glpat-...`],
+    [
+      "SLACK_API_TOKEN",
+      !isInCi || !!(token || channel || command),
+      "set in CI, e.g. xoxb-..., or ALERT_COMMAND (cat: only in the log)",
+    ],
     ["SLACK_CHANNEL", !token || !!channel, "set together with SLACK_API_TOKEN, e.g. #ci-alerts"],
     ["SLACK_API_TOKEN", !channel || !!token, "set together with SLACK_CHANNEL, e.g. xoxb-..."],
-    ["SLACK_WEBHOOK_URL", !webhook || !token, "unset beside SLACK_API_TOKEN, e.g. empty"],
-    ["ALERT_COMMAND", !command || !(token || webhook), "unset beside Slack's variables, e.g. empty"],
-    ["JOB_OWNERS_FILE", !owners || !(webhook || command), "unset beside a webhook or a command, e.g. empty"],
+    ["ALERT_COMMAND", !command || !(token || channel), "unset beside Slack's variables, e.g. empty"],
+    ...keys.map((name): [string, boolean, string] => [
+      name,
+      !/\s/.test(given[name] ?? ""),
+      "a key without spaces or line breaks, e.g. AKIA...",
+    ]),
   ];
 }
 
-const UNLESS_FILE = "set unless PIPELINE_JOBS_FILE is";
-const ANY_SENDER = "set in CI, e.g. xoxb-..., or SLACK_WEBHOOK_URL, or ALERT_COMMAND (cat: only in the log)";
-
 /**
- * The parts of the environment for a run, or those for a report. An empty variable counts as unset.
- * Throws one error with all that is wrong, each with its name, what is expected and an example, but
- * never with a value: any may be a misplaced secret.
+ * The parts of the environment for a run. An empty variable counts as unset. Throws one error with
+ * all that is wrong, each with its name, what is expected and an example, but never with a value:
+ * any may be a misplaced secret.
  */
 export function parseSettings(variables: Variables): Settings {
   return parseParts(Settings, variables);
 }
 
-export function parseReportSettings(variables: Variables): Pick<Settings, "limits" | "store" | "network"> {
-  return parseParts(v.pick(Settings, ["limits", "store", "network"]), variables);
+/** The parts for a report; likewise. */
+export function parseReportSettings(variables: Variables): ReportSettings {
+  return parseParts(v.pick(Settings, ["limits", "store"]), variables);
 }
 
 type Parts = v.ObjectSchema<Record<string, v.ObjectSchema<v.ObjectEntries, undefined>>, undefined>;
 
 function parseParts<T extends Parts>(schema: T, variables: Variables): v.InferOutput<T> {
   const given = Object.fromEntries(Object.entries(variables).filter(([, value]) => value));
-  for (const name of ["https_proxy", "http_proxy", "no_proxy"]) {
-    given[name.toUpperCase()] = given[name] ?? given[name.toUpperCase()];
-  }
   const parts = Object.keys(schema.entries).map((part) => [part, given]);
   const { success, output, issues = [] } = v.safeParse(schema, Object.fromEntries(parts));
-  const names = new Set(Object.values(schema.entries).flatMap((part) => Object.keys(part.entries)));
+  const ofRun = Object.values(Settings.entries).flatMap((part) => Object.keys(part.entries));
+  const ofOthers = ofRun.filter((name) => !Object.values(schema.entries).some((part) => name in part.entries));
   const problems = new Map<string, string>(); // the first of each variable
   const note = (variable: string, expected: string) => {
     const state = given[variable] ? "" : " (it is not set)";
-    if (!problems.has(variable)) problems.set(variable, `${variable} must be ${expected}${state}`);
+    if (!problems.has(variable)) problems.set(variable, `  ${variable} must be ${expected}${state}`);
   };
   for (const issue of issues) note(`${issue.path?.at(-1)?.key}`, issue.message);
   for (const [variable, isRight, expected] of checkRules(given)) {
-    if (!isRight && names.has(variable)) note(variable, expected);
+    if (!isRight && !ofOthers.includes(variable)) note(variable, expected);
   }
   if (success && problems.size === 0) return output;
-  throw failure("The environment is not valid", "see --help", { exitCode: 2, lines: [...problems.values()] });
+  throw new Error(["The environment is not valid; see --help", ...problems.values()].join("\n"));
 }
 
 /** Each variable with its description and its default: `required` where it must be set. */
@@ -2271,24 +1500,27 @@ function oneOf<const T extends [string, ...string[]]>(...options: T) {
   return v.picklist(options, `one of ${options.join(", ")}, e.g. ${options[0]}`);
 }
 
-/** Patterns of jobs or reasons, separated by white space. */
+/** Patterns, separated by white space. */
 function patterns() {
-  const isWhole = v.check((text: string) => !endsInBackslash(text), "patterns, e.g. deploy:* manual\\ tests");
+  const isWhole = v.check((text: string) => !endsInBackslash(text), "patterns, e.g. runner_* stuck_or_timeout_failure");
   const toPatterns = v.transform((text: string) => splitWords(text).map(toRegExp));
   return v.pipe(v.string(), isWhole, toPatterns);
 }
 
-/** Patterns of jobs, each with a threshold in a row and perhaps one in the window. */
-function thresholds() {
-  const expected = "patterns with thresholds, e.g. e2e:*=5 nightly\\ *=2/4";
-  const parse = (word: string) => /^(.+)=0*([1-9]\d{0,5})(?:\/0*([1-9]\d{0,5}))?$/su.exec(word);
-  const isRight = (text: string) => !endsInBackslash(text) && splitWords(text).every((word) => parse(word));
-  const toRule = (word: string) => {
-    const [, pattern = "", inARow, often] = parse(word) ?? [];
-    return { pattern: toRegExp(pattern), inARow: Number(inARow), often: often ? Number(often) : undefined };
-  };
-  const toRules = v.transform((text: string) => splitWords(text).map(toRule));
-  return v.pipe(v.string(), v.check(isRight, expected), toRules);
+/** The lines of JOB_RULES. A wrong one is named by its number, as any word may be a secret. */
+function rules() {
+  return v.pipe(
+    v.string(),
+    v.rawTransform(({ dataset, addIssue, NEVER }): Rule[] => {
+      const parsed = parseRules(dataset.value);
+      const wrong = parsed.flatMap((rule, i) => (rule ? [] : i + 1));
+      if (wrong.length === 0) return parsed.flatMap((rule) => rule ?? []);
+      const lines = `${wrong.length === 1 ? "line" : "lines"} ${wrong.join(", ")}`;
+      const words = "a pattern, then a #channel, a <!mention>, one threshold (5 or 5/8) or ignore";
+      addIssue({ message: `lines of ${words}, which does not hold for ${lines}, e.g. e2e:* #team 5` });
+      return NEVER;
+    }),
+  );
 }
 
 function httpUrl(example: string) {
@@ -2298,165 +1530,825 @@ function httpUrl(example: string) {
 
 /** An address to which paths are added. */
 function baseUrl(example: string) {
-  return v.pipe(
-    httpUrl(example),
-    v.transform((url) => url.replace(/\/+$/, "")),
-  );
+  const withoutSlash = v.transform((url: string) => url.replace(/\/+$/, ""));
+  return v.pipe(httpUrl(example), withoutSlash);
 }
 
-/** `Ada Lovelace <ada@example.com>` is a name with an address. */
-function authorName() {
-  const withoutAddress = (author: string) => author.replace(/\s*<[^<>]*>\s*$/, "").replace(/^(\S+)@\S+$/, "$1");
-  return v.pipe(
-    v.string(),
-    v.transform((author) => cut(withoutAddress(author).trim(), MAX_TITLE) || undefined),
-  );
+// --- Usage: what can be asked for on the command line, and how.
+
+/** What is asked for; with `print`, only that is printed. */
+type Arguments = { isReport: boolean; dryRun: boolean; json: boolean; print?: string; maxAgeMs: number | undefined };
+
+function parseArguments(args: string[]): Arguments {
+  const fail = (problem: string) => failure(problem, "see --help");
+  const known = ["report", "--dry-run", "--json", "--max-age", "--version", "--help", "-h"];
+  const has = (name: string) => args.includes(name);
+  const isAge = (i: number) => args[i - 1] === "--max-age";
+  const wrong = args.find((arg, i) => !isAge(i) && (!known.includes(arg) || args.indexOf(arg) < i));
+  if (wrong !== undefined) throw fail(`Unknown or repeated argument: ${wrong}`);
+  const maxAgeMs = parseAge(args.find((_, i) => isAge(i)));
+  if (has("--max-age") && !(has("report") && maxAgeMs))
+    throw fail("--max-age is for report, with days or hours: 3d, 12h");
+  if (has("report") && has("--dry-run")) throw fail("--dry-run is not for report, which only reads");
+  const asked = { isReport: has("report"), dryRun: has("--dry-run"), json: has("--json"), maxAgeMs };
+  if (has("--help") || has("-h")) return { ...asked, print: writeHelp() };
+  return has("--version") ? { ...asked, print: VERSION } : asked;
+}
+
+/** An age like `3d` or `12h`, in milliseconds; undefined for any other text. */
+export function parseAge(text = ""): number | undefined {
+  const [, count, unit] = /^([1-9]\d{0,4})([dh])$/.exec(text) ?? [];
+  return count ? Number(count) * (unit === "d" ? DAY_MS : HOUR_MS) : undefined;
+}
+
+function writeHelp(): string {
+  const variables = describeSettings().map(({ name, standard, description }) => {
+    return `  ${name}${standard && ` (${standard})`}\n      ${description}`;
+  });
+  return `check-failures ${VERSION}: tells people of CI jobs that fail consistently
+
+Usage: npx tsx check-failures.ts [report] [options]  this file; Node 22.18 or newer runs it without tsx
+       node check-failures.mjs [report] [options]    the bundle: Node 20.16 or newer, Deno, Bun
+
+  (nothing)      count this CI pipeline, tell what is new, store
+  report         print the stored document as a table; reads only
+  --dry-run      compute and print; send and write nothing; on any branch. It asks Slack whether the token is good
+  --max-age 3d   report: exit 1 where the latest pipeline was counted longer ago (also 12h),
+                 or where the broadcast channel was not told of an alert for so long
+  --json         print one JSON object on stdout, everything else on stderr
+  --version, --help
+
+Install beside this file: npm install --no-save --ignore-scripts tsx @aws-sdk/client-s3@3.1173.0 valibot@1.5.0
+Exit 0: done. 1: failed, with the reason on stderr. 2: wrong usage or environment.
+
+PIPELINE_JOBS_FILE, from any CI; or what GitHub lists, by gh api --paginate --slurp:
+  [{"id": 314, "name": "unit tests", "status": "failed", "stage": "test", "web_url": "https://ci.example.com/314"},
+   {"id": 315, "name": "lint", "status": "success"}]
+JOB_RULES, of which the last line that matches a job counts: who hears of it as well, whom to mention there,
+failures in a row (and in the window) that open its alert, or that it does not count:
+  e2e:*        #checkout <!subteam^S0123ABCD> 5
+  nightly\\ *   5/8
+  deploy:*     ignore
+
+Variables (with their defaults; an empty one counts as unset):
+
+${variables.join("\n")}`;
+}
+
+// --- Text: errors for people, JSON that must fit, words and times.
+
+/**
+ * An error for people: what failed and on what, then what to do. Of a request, `status` is what was
+ * answered; `mayBeTaken`: nobody knows whether the message of it was taken.
+ */
+export type Failure = Error & { status?: number; mayBeTaken?: boolean };
+
+function failure(
+  what: string,
+  todo: string,
+  details: { cause?: unknown; status?: number; mayBeTaken?: boolean } = {},
+): Failure {
+  const { cause, ...rest } = details;
+  return Object.assign(new Error(toOneLine(`${what}; ${todo}`), { cause }), rest);
+}
+
+/** Throws an error that names `source`, the path of the first fault in its JSON, and what to do. */
+function parseJson<T extends v.GenericSchema>(
+  schema: T,
+  text: string,
+  { source, todo }: { source: string; todo: string },
+): v.InferOutput<T> {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (error) {
+    const reason = (error as Error).message.replace(/[\s,.]*".*/s, ""); // without the quotation: it may hold a secret
+    throw failure(`${source} is not JSON: ${reason}`, todo, { cause: error });
+  }
+  const { success, output, issues } = v.safeParse(schema, json, { abortEarly: true });
+  if (success) return output;
+  const path = v.getDotPath(issues[0]) ?? "its top";
+  throw failure(`${source} is not valid at ${path}: ${cut(issues[0].message, 200)}`, todo);
+}
+
+/** Without what would break a line, move the cursor or turn the direction of writing. */
+function toOneLine(text: string) {
+  return text.replace(/[\p{Cc}\u2028-\u202e\u2066-\u2069]+/gu, " ");
+}
+
+/** The first UTF-16 units of a text, without half a character at the end. */
+function cut(text: string, length: number) {
+  return text.slice(0, length).replace(/\p{Surrogate}$/u, "");
+}
+
+export function shorten(commit: string): string {
+  return commit.slice(0, 8);
+}
+
+export function formatCount(count: number, unit: string): string {
+  return `${count} ${unit}${count === 1 ? "" : "s"}`;
+}
+
+/** The numbers as `10`, or `8 to 10` where they differ. */
+function formatSpan(numbers: number[]) {
+  const [low, high] = [Math.min(...numbers), Math.max(...numbers)];
+  return low === high ? `${low}` : `${low} to ${high}`;
+}
+
+/** A time as a person says it: `2 hours`, `3 days`. A negative one, of two clocks, is none. */
+export function formatDuration(ms: number): string {
+  if (ms >= 2 * DAY_MS) return formatCount(Math.round(ms / DAY_MS), "day");
+  if (ms >= 2 * HOUR_MS) return formatCount(Math.round(ms / HOUR_MS), "hour");
+  return formatCount(Math.max(0, Math.round(ms / MINUTE_MS)), "minute");
+}
+
+/** How long ago a time is. */
+export function formatAge(at: string, now: Date): string {
+  return formatDuration(now.getTime() - Date.parse(at));
+}
+
+/** When a job alerts, in words. */
+function describeThresholds(inARow: number, often: number, window: number) {
+  return `${formatCount(inARow, "time")} in a row, or ${formatCount(often, "time")} in its last ${window} executions`;
+}
+
+/** A key that sorts names as people do: 2 before 10. */
+export function naturalKey(name: string): string {
+  return name.replace(/\d+/g, (digits) => digits.padStart(20, "0"));
+}
+
+export function compare(a: string | number, b: string | number): number {
+  return Number(a > b) - Number(a < b);
+}
+
+/** The items in groups of the same key, in the order in which the keys come first. */
+export function groupBy<T>(items: T[], keyOf: (item: T) => unknown): [T, ...T[]][] {
+  const groups = new Map<unknown, [T, ...T[]]>();
+  for (const item of items) {
+    const group = groups.get(keyOf(item));
+    if (group) group.push(item);
+    else groups.set(keyOf(item), [item]);
+  }
+  return [...groups.values()];
+}
+
+// === What touches the world: what somebody reads before giving it a token.
+
+// --- Telling: what is claimed is sent, then noted.
+
+const NOTE_TIMEOUT_MS = 20_000; // on top of the run's: what was told must still be noted
+
+/** Sends messages, one a channel, at once; a dry run sends none. A failure is noted in its delivery. */
+export async function sendNotification(
+  messages: Message[],
+  { dryRun }: Task,
+  { sender, signal }: World,
+): Promise<Delivery[]> {
+  if (dryRun) return messages.map((message) => ({ ...message, delivered: false }));
+  const deliver = async (message: Message): Promise<Delivery> => {
+    try {
+      await sender.send(message, signal);
+      return { ...message, delivered: true };
+    } catch (error) {
+      return { ...message, delivered: false, failure: error as Failure };
+    }
+  };
+  return Promise.all(messages.map(deliver));
+}
+
+/** Notes in the document what was told; resolves to what kept it from that. */
+async function noteDeliveries(deliveries: Delivery[], task: Task, { store, pause, sender }: World): Promise<string[]> {
+  if (task.dryRun || deliveries.length === 0) return [];
+  const world = { store, pause, signal: AbortSignal.timeout(NOTE_TIMEOUT_MS) };
+  try {
+    await changeDocument(task, world, async (document = createInitialJobExecutions()) => ({
+      document: noteTold(document, deliveries, task, sender.broadcast),
+    }));
+    return [];
+  } catch (error) {
+    return [`It is not noted who was told, so some may be told again: ${(error as Error).message}`];
+  }
+}
+
+// --- Store: an object in S3, or a file. AWS's credentials are found by the SDK, and stay in it.
+
+/**
+ * Where the document is stored. `read` resolves to undefined where there is none; `write` stores a
+ * body in place of the `version` that was read (undefined: none), and resolves to false where
+ * another one is stored by now.
+ */
+export type Store = {
+  source: string;
+  read: (signal: AbortSignal) => Promise<{ text: string; version: string } | undefined>;
+  write: (body: Buffer, version: string | undefined, signal: AbortSignal) => Promise<boolean>;
+};
+
+const REQUEST_TIMEOUT_MS = 20_000; // for which a peer may say nothing
+const ACCESS_POINT = /^s3:\/\/(arn:[^/]+:accesspoint[:/][^/]+)\/(.*)$/is; // an ARN may have a slash in it
+const BUCKET = /^s3:\/\/([^/]+)\/(.*)$/is;
+const NO_ETAG = "an answer without an ETag, as a proxy would give it";
+const PROXY_ANSWERED = "whether a proxy answered instead";
+const CANNOT_UPLOAD = "Cannot upload job executions to";
+
+/** The store that `JOB_EXECUTIONS_URL` names. */
+export function openStore(access: StoreAccess): Store {
+  const place = parseS3Url(access.JOB_EXECUTIONS_URL);
+  return place ? s3Store(access, { Bucket: place.bucket, Key: place.key }) : fileStore(access.JOB_EXECUTIONS_URL);
+}
+
+/** The bucket and the key (or its beginning) of an s3:// URL; undefined for a path. */
+export function parseS3Url(url: string): { bucket: string; key: string } | undefined {
+  const [, bucket, key = ""] = ACCESS_POINT.exec(url) ?? BUCKET.exec(url) ?? [];
+  return bucket ? { bucket, key } : undefined;
+}
+
+function s3Store(access: StoreAccess, object: { Bucket: string; Key: string }): Store {
+  const client = openS3(access, object.Bucket);
+  const source = access.JOB_EXECUTIONS_URL + describeEndpoint(access);
+  const isConditional = access.S3_CONDITIONAL_WRITES === "on";
+  const explain = (error: unknown, action: Action, signal: AbortSignal) => {
+    const what = action === "upload" ? CANNOT_UPLOAD : "Cannot read job executions from";
+    const { reason, todo } = adviseOnAws(error, action, { bucket: object.Bucket, signal });
+    return failure(`${what} ${source}: ${reason}`, todo, { cause: error });
+  };
+  return {
+    source,
+    async read(abortSignal) {
+      await client.config.credentials().catch((error) => {
+        throw explain(error, "role", abortSignal);
+      });
+      try {
+        const { Body, ETag } = await client.send(new GetObjectCommand(object), { abortSignal });
+        if (!ETag || !Body) throw new Error(NO_ETAG);
+        const text = await decode(Body as AsyncIterable<Uint8Array>);
+        return { text, version: ETag.replace(/^W\//, "") }; // a proxy makes it weak, and S3 refuses that
+      } catch (error) {
+        // By its name, as there may be two copies of the SDK.
+        if ((error as Error).name === "NoSuchKey") return undefined;
+        throw explain(error, "read", abortSignal);
+      }
+    },
+    async write(Body, version, abortSignal) {
+      const condition = version === undefined ? { IfNoneMatch: "*" } : { IfMatch: version };
+      const put = { ...object, Body, ...encodingOf(Body, access), ...(isConditional ? condition : {}) };
+      try {
+        const { ETag } = await client.send(new PutObjectCommand(put), { abortSignal });
+        if (!ETag) throw new Error(NO_ETAG);
+        return true;
+      } catch (error) {
+        const { name, $metadata } = error as S3ServiceException;
+        const isOtherVersion = [409, 412].includes($metadata?.httpStatusCode ?? 0) || name === "NoSuchKey";
+        if (isConditional && isOtherVersion) return false;
+        throw explain(error, "upload", abortSignal);
+      }
+    },
+  };
+}
+
+/** Where an S3 is that is not AWS's, for errors and the log. */
+function describeEndpoint({ AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL }: StoreAccess) {
+  const endpoint = AWS_ENDPOINT_URL_S3 ?? AWS_ENDPOINT_URL;
+  return endpoint ? ` at ${new URL(endpoint).host}` : "";
+}
+
+/** The SDK's client. It goes by the runtime's global agents, which know of proxies. */
+export function openS3(access: StoreAccess, bucket: string): S3Client {
+  const region = access.AWS_REGION ?? access.AWS_DEFAULT_REGION;
+  const hasEndpoint = (access.AWS_ENDPOINT_URL_S3 ?? access.AWS_ENDPOINT_URL) !== undefined;
+  return new S3Client({
+    ...(region ? { region } : {}), // else the SDK looks for it in its own files
+    forcePathStyle: hasEndpoint && !bucket.startsWith("arn:"),
+    requestChecksumCalculation: "WHEN_REQUIRED", // older stores choke on the CRC32 of the default
+    responseChecksumValidation: "WHEN_REQUIRED",
+    expectContinueHeader: false, // a store or proxy that does not answer it stalls each upload of over 2 MB
+    requestHandler: {
+      connectionTimeout: 5_000,
+      requestTimeout: REQUEST_TIMEOUT_MS,
+      throwOnRequestTimeout: true,
+      socketTimeout: REQUEST_TIMEOUT_MS,
+      httpAgent: http.globalAgent,
+      httpsAgent: https.globalAgent,
+    },
+  });
+}
+
+/** Decodes piece by piece: a large body would else be in memory twice. */
+async function decode(body: AsyncIterable<Uint8Array>): Promise<string> {
+  const decoder = new TextDecoder("utf-8", { fatal: true });
+  let text = "";
+  for await (const bytes of body) text += decoder.decode(bytes, { stream: true });
+  return text + decoder.decode();
+}
+
+function encodingOf(body: Buffer, { S3_SSE }: StoreAccess) {
+  const ChecksumSHA256 = createHash("sha256").update(body).digest("base64"); // object lock wants one
+  const ServerSideEncryption = S3_SSE === "none" ? undefined : S3_SSE;
+  return { ChecksumSHA256, ServerSideEncryption, ContentType: "application/json" };
+}
+
+const CHECK_KEYS = "check the AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or a role";
+const CHECK_ROLE =
+  "check AWS_ROLE_ARN, the trust policy of that role, the audience (aud) of the token that the CI gave, " +
+  "and that it is in the file that AWS_WEB_IDENTITY_TOKEN_FILE names";
+const SET_REGION = "set AWS_REGION to the region of the bucket";
+const RIGHTS = "allow s3:GetObject, s3:PutObject and s3:ListBucket (without it, a missing object is a 403)";
+const NO_IF_MATCH =
+  "if the store lacks If-Match, set S3_CONDITIONAL_WRITES=off; if it lacks encryption, set S3_SSE=none";
+const NOT_PATH_STYLE = "set AWS_ENDPOINT_URL_S3: an endpoint in AWS's own config file is not addressed path-style";
+const CHECK_NETWORK = "check the network, AWS_ENDPOINT_URL_S3 and, behind a proxy, NODE_USE_ENV_PROXY=1";
+
+/** What to do, by action, status, error name and message in one text: the first match counts. */
+const AWS_ADVICE: [said: RegExp, todo: string][] = [
+  [/Region is missing/, SET_REGION],
+  [/QuotaExceeded|StorageFull|^\w+ 507 /, "free some space in the store"],
+  [/^\w+ (429|500|50[2-9]) /, "wait a while"],
+  [/^role .*(ECONN|ENOTFOUND|EAI_AGAIN|timed? ?out)/, "check the network, and AWS_ENDPOINT_URL_STS"],
+  [/^role (\d|.*(AccessDenied|Identity|IDP|Expired|Validation|ENOENT|no such file))/i, CHECK_ROLE],
+  [/^role /, CHECK_KEYS],
+  [/NoSuchBucket/, "check JOB_EXECUTIONS_URL"],
+  [/InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken|[Cc]redentials/, CHECK_KEYS],
+  [/PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocation/, SET_REGION],
+  [/RequestTimeTooSkewed/, "set the clock of this machine"],
+  [/encoded data was not valid/, "the document is not UTF-8: restore an earlier version"],
+  [/ BUCKET\.(?!.*\.amazonaws\.com)/, NOT_PATH_STYLE],
+  [/^upload 403 /, `${RIGHTS}; if the bucket demands an encryption, set S3_SSE, e.g. aws:kms`],
+  [/^(read|list) 403 /, RIGHTS],
+  [/^upload (400|501) /, NO_IF_MATCH],
+  [/^\w+ \d|without an ETag|XML parse error/, `check AWS_ENDPOINT_URL_S3, and ${PROXY_ANSWERED}`],
+];
+
+type Action = "role" | "read" | "list" | "upload";
+
+/** What an error of the SDK says, in one line and with who says it, and what to do. */
+export function adviseOnAws(
+  error: unknown,
+  action: Action,
+  { bucket, signal }: { bucket: string; signal: AbortSignal },
+) {
+  const { name, message, $metadata: { httpStatusCode: status } = {} } = error as S3ServiceException;
+  const isAlone = /CredentialsProviderError|Region is missing/.test(`${name} ${message}`);
+  const peer = action === "role" ? (isAlone ? "the AWS SDK" : "AWS's STS") : "S3";
+  const [reason] = signal.aborted ? ["no complete answer in time"] : message.split(/\.?\n/);
+  const said = `${action} ${status ?? "without answer"} ${name} ${reason}`.replace(` ${bucket}.`, " BUCKET.");
+  const todo = adviseOnTrust(error) ?? AWS_ADVICE.find(([pattern]) => pattern.test(said))?.[1] ?? CHECK_NETWORK;
+  return { reason: status ? `${peer} answered ${status} ${name}: ${reason}` : `${peer}: ${reason}`, todo };
+}
+
+/** For one run at a time: files have no version. */
+function fileStore(path: string): Store {
+  return {
+    source: path,
+    async read() {
+      return existsSync(path) ? { text: await readTextFile(path), version: "" } : undefined;
+    },
+    async write(body) {
+      const file = existsSync(path) ? realpathSync(path) : path; // a link stays one
+      const temporary = `${file}.${randomUUID()}.tmp`;
+      try {
+        await mkdir(dirname(file), { recursive: true });
+        await writeFile(temporary, body);
+        await rename(temporary, file); // whole or not at all
+        return true;
+      } catch (error) {
+        await rm(temporary, { force: true }).catch(() => {}); // what went wrong before says more
+        const todo = "check JOB_EXECUTIONS_URL, and that this user may write there";
+        throw failure(`${CANNOT_UPLOAD} ${path}: ${(error as Error).message}`, todo, { cause: error });
+      }
+    },
+  };
+}
+
+// --- Jobs: where the list of the pipeline's jobs comes from: GitLab's API, or a file.
+
+/** Where the jobs of a pipeline come from: asked for once a run. */
+export type Jobs = () => Promise<Listing>;
+
+export function openJobs(access: JobsAccess, pipelineId: number, signal: AbortSignal): Jobs {
+  const { PIPELINE_JOBS_FILE: file } = access;
+  if (!file) return () => gitLabJobs(access, pipelineId, signal);
+  return async () => readListing(await readTextFile(file), `The list of jobs in ${file}`);
+}
+
+const PER_PAGE = 100; // the most that GitLab gives
+const MAX_DEPTH = 2; // of child pipelines, as in GitLab
+const MAY_NOT_READ = [401, 403, 404];
+
+/** Asks GitLab for the jobs of a pipeline and, where the token may, of its child pipelines. */
+async function gitLabJobs(access: JobsAccess, id: number, signal: AbortSignal): Promise<Listing> {
+  const warnings = new Map<string, string>(); // each is told once, by its key
+  const list = <T extends v.GenericSchema>(path: string, schema: T) => listPages(access, path, schema, signal);
+
+  async function listOrWarn<T extends v.GenericSchema>(path: string, schema: T, warning: string) {
+    return list(path, schema).catch((error: Failure) => {
+      if (!MAY_NOT_READ.includes(error.status ?? 0)) throw error;
+      if (!warnings.has(warning)) warnings.set(warning, `${warning}: ${error.message}`);
+      return undefined;
+    });
+  }
+
+  /** The trigger jobs of a pipeline, and the jobs below them. */
+  async function listBelow(id: number, depth: number, warning: string): Promise<PipelineJob[]> {
+    const bridges = await listOrWarn(`pipelines/${id}/bridges`, Bridge, warning);
+    const latest = latestAttempts((bridges ?? []).map((bridge) => ({ ...toAttempt(bridge), bridge })));
+    return (await Promise.all(latest.map((job) => followBridge(job, depth)))).flat();
+  }
+
+  async function followBridge({ bridge, ...own }: PipelineJob & { bridge: Bridge }, depth: number) {
+    const child = bridge.downstream_pipeline;
+    const projects = [bridge.pipeline?.project_id, access.CI_PROJECT_ID].map(String); // the latter may be a path
+    if (!child || (child.project_id && !projects.includes(`${child.project_id}`))) return [own];
+    if (UNFINISHED.includes(child.status ?? "")) {
+      const unfinished = `The child pipeline of ${own.name} is not finished, so not all counts`;
+      warnings.set(unfinished, `${unfinished}: set strategy: depend there`);
+    }
+    const warning = `The jobs of the child pipeline of ${own.name} are not counted`;
+    const [jobs = [], below] = await Promise.all([
+      listOrWarn(`pipelines/${child.id}/jobs`, ListedJob, warning),
+      depth < MAX_DEPTH ? listBelow(child.id, depth + 1, warning) : [],
+    ]);
+    const inside = [...latestAttempts(jobs.map(toAttempt)), ...below].map((job) => nameBelow(bridge, job));
+    // The trigger job itself is at fault only where no job came of it, as from wrong YAML.
+    const hasStarted = jobs.some(({ status }) => ["success", "failed", "running"].includes(status));
+    const hasRun = hasStarted || below.some(({ outcome }) => outcome !== "not run");
+    return [{ ...own, outcome: hasRun ? ("passed" as const) : own.outcome }, ...inside];
+  }
+
+  const isJobToken = !access.GITLAB_TOKEN; // it may not list trigger jobs
+  const [jobs, below] = await Promise.all([
+    list(`pipelines/${id}/jobs`, ListedJob),
+    isJobToken ? [] : listBelow(id, 1, "Trigger jobs and child pipelines are not counted"),
+  ]);
+  const latest = new Map([...latestAttempts(jobs.map(toAttempt)), ...below].map((job) => [job.name, job]));
+  const remark = isJobToken ? "child pipelines are not seen without GITLAB_TOKEN" : undefined;
+  return { jobs: [...latest.values()], warnings: [...warnings.values()], remark };
+}
+
+/** All pages of a list: at once where GitLab says how many there are, else one after another. */
+async function listPages<T extends v.GenericSchema>(access: JobsAccess, path: string, schema: T, signal: AbortSignal) {
+  const { CI_API_V4_URL, CI_PROJECT_ID = "", GITLAB_TOKEN, CI_JOB_TOKEN } = access;
+  const headers = GITLAB_TOKEN ? { "private-token": GITLAB_TOKEN } : { "job-token": CI_JOB_TOKEN };
+  const project = `${CI_API_V4_URL}/projects/${encodeURIComponent(CI_PROJECT_ID)}`;
+  const peer = `GitLab at ${new URL(project).host}, asked for ${path} of project ${CI_PROJECT_ID},`;
+  const adviseOn = (status: number) => {
+    const isRefused = status === 401 || status === 403 || (status === 404 && !GITLAB_TOKEN);
+    if (isRefused) return "set GITLAB_TOKEN to one with read_api (CI_JOB_TOKEN may do for jobs from GitLab 18 on)";
+    return "check CI_API_V4_URL, CI_PROJECT_ID, CI_PIPELINE_ID, and what GITLAB_TOKEN can see";
+  };
+  const readPage = async (page: number) => {
+    const url = `${project}/${path}?per_page=${PER_PAGE}&page=${page}`;
+    const { body, headers: answered } = await request(peer, url, { headers, adviseOn, signal });
+    const todo = `check CI_API_V4_URL, and ${PROXY_ANSWERED}`;
+    const items = parseJson(v.array(schema), body, { source: `The answer of ${peer}`, todo });
+    return { items, total: Number(answered["x-total-pages"]) || 0 };
+  };
+  const first = await readPage(1);
+  const rest = Array.from({ length: Math.max(first.total - 1, 0) }, (_, i) => readPage(i + 2));
+  const pages = [first, ...(await Promise.all(rest))];
+  while (first.total === 0 && pages.at(-1)?.items.length === PER_PAGE) pages.push(await readPage(pages.length + 1));
+  return pages.flatMap(({ items }) => items);
+}
+
+// --- Senders: Slack's API, a command, or stdout where there is neither.
+
+/**
+ * How messages are delivered: `place` says where, for the log. `broadcast` is the channel that
+ * hears everything, null where there are no channels. `send` throws where a message was not
+ * delivered. `check` tries the set-up without sending anything, and resolves to what it found.
+ */
+export type Sender = {
+  place: string;
+  broadcast: string | null;
+  send: (message: Message, signal: AbortSignal) => Promise<void>;
+  check: (signal: AbortSignal) => Promise<string>;
+};
+
+/** For a command and stdout: `environment` has no secrets; `print` throws if nobody reads. */
+type Output = { environment: Variables; print: (text: string) => Promise<void>; say: (text: string) => void };
+
+/** The sender that the environment names. */
+export function openSender(access: SenderAccess, output: Output): Sender {
+  if (access.SLACK_API_TOKEN) return slackSender(access);
+  if (access.ALERT_COMMAND) return commandSender(access.ALERT_COMMAND, output);
+  return {
+    place: "this log",
+    broadcast: null,
+    send: (message) => output.print(`${writeMessage(message, PLAIN)}\n`),
+    check: async () => "Messages would stand in this log",
+  };
+}
+
+/** What to do about an error of Slack's. */
+const SLACK_ADVICE: [error: RegExp, todo: string][] = [
+  [/^channel_not_found$/, "check the channel's name, and invite the bot if it is private"],
+  [/^not_in_channel$/, "invite the bot to the channel"],
+  [/^is_archived$/, "unarchive the channel, or name another one"],
+  [/^(restricted_action|messages_tab_disabled)/, "let the bot post in this channel, or name another one"],
+  [/_auth$|^not_authed$|^token_|^account_inactive$/, "set SLACK_API_TOKEN to a valid bot token (xoxb-...)"],
+  [/^missing_scope$/, "give the bot the scope chat:write"],
+  [/^rate_?limited$/, "wait a minute"],
+  [/^/, "see what Slack says of this error of its API"], // of any other
+];
+
+function slackSender({ SLACK_API_TOKEN, SLACK_API_URL, SLACK_CHANNEL = "" }: SenderAccess): Sender {
+  const peer = `Slack at ${new URL(SLACK_API_URL).host}`;
+  const headers = { authorization: `Bearer ${SLACK_API_TOKEN}` };
+  const todo = `check SLACK_API_URL, and ${PROXY_ANSWERED}`;
+  const Answer = v.object({ ok: v.boolean(), error: v.optional(v.string(), "no reason") });
+  const call = async (method: string, json: object, signal: AbortSignal) => {
+    const { body } = await request(peer, `${SLACK_API_URL}/${method}`, { headers, json, adviseOn: () => todo, signal });
+    const { ok, error } = parseJson(Answer, body, { source: `The answer of ${peer}`, todo });
+    const [, advice = ""] = SLACK_ADVICE.find(([pattern]) => pattern.test(error)) ?? [];
+    if (!ok) throw failure(`${peer} answered ${cut(error, 100)}`, advice);
+  };
+  return {
+    place: `${SLACK_CHANNEL} on Slack`,
+    broadcast: SLACK_CHANNEL,
+    async send(message, signal) {
+      const text = writeMessage(message, SLACK);
+      const channel = message.channel || SLACK_CHANNEL;
+      await call("chat.postMessage", { channel, text, unfurl_links: false, unfurl_media: false }, signal);
+    },
+    async check(signal) {
+      await call("auth.test", {}, signal);
+      return `${peer} takes the token (auth.test); whether the bot may post in each channel, only a message shows`;
+    },
+  };
+}
+
+const COMMAND_TIMEOUT_MS = 60_000;
+const TIME_IS_UP = "the time of this run is up";
+const MAX_OUTPUT = 10_000; // UTF-16 units of what a command says that are kept: its end
+
+function commandSender(command: string, { environment, say }: Output): Sender {
+  return {
+    place: "ALERT_COMMAND",
+    broadcast: null,
+    check: async () => "ALERT_COMMAND is not tried by a dry run",
+    async send(message, signal) {
+      if (signal.aborted) throw failure(`ALERT_COMMAND was not started: ${TIME_IS_UP}`, "wait a while");
+      const env = { ...environment, ALERT_SUBJECT: writeSubject(message), ALERT_OPEN: `${message.open}` };
+      const { problem, output } = await runCommand(command, writeMessage(message, MARKDOWN), env, signal);
+      if (output.trim()) say(output.trimEnd());
+      const lastLine = output.trimEnd().split("\n").at(-1);
+      if (problem) throw failure(`ALERT_COMMAND ${problem}${lastLine && `: ${lastLine}`}`, "mend it");
+    },
+  };
+}
+
+/** Runs a command in the platform's shell; resolves to what it said and what went wrong. */
+function runCommand(command: string, input: string, env: Variables, signal: AbortSignal) {
+  return new Promise<{ problem: string | undefined; output: string }>((resolve) => {
+    const isWindows = process.platform === "win32";
+    const child = spawn(command, { shell: true, detached: !isWindows, env }); // a group of its own, to be ended as one
+    let [output, problem]: [string, string | undefined] = ["", undefined];
+    const end = (reason: string) => {
+      problem ??= reason;
+      try {
+        if (!isWindows && child.pid) process.kill(-child.pid, "SIGKILL");
+      } catch {} // it has just ended, or Deno may end no group
+      child.kill("SIGKILL");
+      for (const stream of [child.stdout, child.stderr]) stream.destroy(); // what left its group may keep them open
+    };
+    const timer = setTimeout(() => end(`took over ${COMMAND_TIMEOUT_MS / 1_000} s`), COMMAND_TIMEOUT_MS);
+    const onAbort = () => end(`was ended: ${TIME_IS_UP}`);
+    signal.addEventListener("abort", onAbort);
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.setEncoding("utf8").on("data", (text) => {
+        output = (output + text).slice(-MAX_OUTPUT);
+      });
+    }
+    child.stdin.on("error", () => {}); // it need not read all
+    child.stdin.end(input);
+    child.on("error", (error) => {
+      problem ??= `can't be started: ${error.message}`;
+    });
+    child.on("close", (code, killedBy) => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", onAbort);
+      if (code !== 0) problem ??= code === null ? `was ended by ${killedBy}` : `ended with ${code}`;
+      resolve({ problem, output });
+    });
+  });
+}
+
+// --- Requests: the function that speaks HTTP to GitLab and Slack, and the one that reads files.
+
+const MAX_RETRY_AFTER_MS = 30_000; // a run does not wait for longer
+const MAX_ATTEMPTS = 3; // of one request
+
+/** `json` is posted, if there is any. `adviseOn` says what to do about a status. */
+type Request = {
+  headers: Record<string, string | undefined>;
+  json?: object;
+  adviseOn: (status: number) => string;
+  signal: AbortSignal;
+};
+
+/**
+ * One HTTP request, tried again where the network, the peer's load or an error of its own failed
+ * it; what is posted, only where it surely was not taken. Throws an error that names the peer.
+ */
+async function request(peer: string, url: string, what: Request): Promise<HttpAnswer> {
+  const { json, adviseOn, signal } = what;
+  let last = failure(`${peer} was not asked: ${TIME_IS_UP}`, "wait a while");
+  for (let attempt = 1; attempt <= MAX_ATTEMPTS && !signal.aborted; attempt++) {
+    let waitMs = 500 * 2 ** attempt * Math.random();
+    const answer = await exchange(url, what).catch((error: NodeJS.ErrnoException) => {
+      const todo = adviseOnTrust(error);
+      const isUntaken = todo !== undefined || NOT_CONNECTED.test(`${error.code}`);
+      const reason = signal.aborted ? TIME_IS_UP : error.message || `${error.code}`;
+      const details = { cause: error, mayBeTaken: json !== undefined && !isUntaken };
+      last = failure(`${peer} is unreachable: ${reason}`, todo ?? CHECK_PEER, details);
+      if (todo || details.mayBeTaken) throw last;
+    });
+    if (answer) {
+      const { status, headers, body } = answer;
+      if (status >= 200 && status < 300) return answer;
+      const [word = ""] = /^\w{1,40}$/.exec(body.trim()) ?? []; // a reason: more may repeat a secret
+      const askedMs = Number(headers["retry-after"]) * 1_000 || 0;
+      const wish = askedMs > 0 ? ` and asks to wait for ${askedMs / 1_000} s` : "";
+      const isBusy = status === 429 || status >= 500;
+      last = failure(
+        `${peer} answered ${`${status} ${word}`.trim()}${wish}`,
+        isBusy ? "wait a while" : adviseOn(status),
+        { status },
+      );
+      if (!isBusy || askedMs > MAX_RETRY_AFTER_MS) throw last;
+      waitMs = askedMs || waitMs;
+    }
+    if (attempt < MAX_ATTEMPTS) await sleep(waitMs, undefined, { signal }).catch(() => {}); // aborted: the loop ends
+  }
+  throw last;
+}
+
+const NOT_CONNECTED =
+  /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ConnectionRefused|FailedToOpenSocket)$/;
+const CHECK_PEER =
+  "check its address and the network; behind a proxy, set NODE_USE_ENV_PROXY=1, and NODE_EXTRA_CA_CERTS " +
+  "to the file of its certificate authority";
+
+type HttpAnswer = { status: number; headers: NodeJS.Dict<string | string[]>; body: string };
+
+/**
+ * Not by fetch, which follows redirects with the token in its headers, and which under Deno sends a
+ * POST again by itself when a reused connection is reset: here, each request has its own.
+ */
+function exchange(url: string, { headers, json, signal }: Request) {
+  return new Promise<HttpAnswer>((resolve, reject) => {
+    const content = json ? { "content-type": "application/json; charset=utf-8" } : {};
+    const options = {
+      method: json ? "POST" : "GET",
+      headers: { ...headers, ...content, connection: "close" },
+      signal,
+      timeout: REQUEST_TIMEOUT_MS,
+    };
+    const sent = (url.startsWith("https:") ? https : http).request(url, options, (response) => {
+      const { statusCode: status = 0, headers } = response;
+      const body = response.setEncoding("utf8").toArray();
+      body.then((texts) => resolve({ status, headers, body: texts.join("") }), reject);
+    });
+    sent.on("timeout", () => sent.destroy(new Error("no answer in time")));
+    sent.on("error", reject).end(json && JSON.stringify(json));
+  });
+}
+
+/** What to do about a certificate that is not trusted: trying again does not help. */
+function adviseOnTrust(error: unknown): string | undefined {
+  const { code, message } = error as NodeJS.ErrnoException;
+  if (!/certificate|_CERT|CERT_/i.test(`${code} ${message}`)) return undefined;
+  return "set NODE_EXTRA_CA_CERTS (with Deno, DENO_CERT) to the file of its certificate authority";
+}
+
+async function readTextFile(path: string): Promise<string> {
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(await readFile(path));
+  } catch (error) {
+    const todo = "check its name and its content";
+    throw failure(`Cannot read ${path}: ${(error as Error).message}`, todo, { cause: error });
+  }
 }
 
 // --- Command line: what people see, and the room that touches the process.
 
 const RUN_TIMEOUT_MS = 90_000;
-const LAST_TIMEOUT_MS = 115_000; // for what no signal reaches, e.g. an AWS credential_process
-const MAX_LOG_ROWS = 40;
 
-type Answer = { text: string; json: object; warnings?: string[]; errors?: string[] };
+/** What a command line comes to: for people, for programs, and what went wrong. */
+type Result = { texts: string[]; json: object; warnings?: string[]; errors?: string[] };
 
-type Surroundings = Output & { variables: Variables; signal: AbortSignal };
-
-/** What is asked for; with `print`, only that is printed. */
-type Arguments = Record<"isReport" | "dryRun" | "json", boolean> & Partial<{ print: string; maxAgeMs: number }>;
+/** What a command line is given of the process. */
+type Surroundings = Output & { signal: AbortSignal };
 
 /** Runs a command line; resolves to its exit code. */
 async function main(args: string[], variables: Variables): Promise<number> {
   const { stdout, stderr } = process;
   const print = printerFor(variables);
   for (const stream of [stdout, stderr]) stream.on("error", () => {}); // a reader may leave: go on
-  const stop = limitTime(() =>
-    print(stderr, "Error: The run did not end in time; check what gives the AWS credentials"),
-  );
-  const warn = (text: string) => void print(stderr, `Warning: ${toOneLine(text)}`);
+  const stop = new AbortController();
+  setMaxListeners(0, stop.signal); // each request has one
+  sleep(RUN_TIMEOUT_MS, undefined, { ref: false }).then(() => stop.abort());
+  let exitCode = 2; // until the arguments and the environment are known to be right
   try {
     const asked = parseArguments(args);
-    if (asked.print) {
-      await print(stdout, asked.print);
-      return 0;
-    }
+    if (asked.print) await print(stdout, asked.print);
+    if (asked.print) return 0;
     const log = asked.json ? stderr : stdout;
     const printOrThrow = async (text: string) => {
       const error = await print(log, text);
-      const todo = "keep this log open";
-      if (error) throw failure(`Cannot print: ${error.message}`, todo, { reason: error.message, todo, cause: error });
+      if (error) throw failure(`Cannot print: ${error.message}`, "keep this log open", { cause: error });
     };
-    warnOfProxy(variables, warn);
-    const environment = withoutSecrets(variables);
-    const streams = { print: printOrThrow, say: (text: string) => void print(stderr, text) };
-    const surroundings = { variables, environment, signal: stop.signal, ...streams };
-    const { text, json, warnings = [], errors = [] } = await execute(asked, surroundings);
-    print(log, paint(text, log, variables));
-    const toObject = (_: string, value: unknown) => (value instanceof Map ? Object.fromEntries(value) : value);
-    if (asked.json) print(stdout, JSON.stringify(json, toObject));
-    for (const warning of warnings) warn(warning);
-    for (const error of errors) print(stderr, `Error: ${toOneLine(error)}`);
+    const say = (text: string) => void print(stderr, text);
+    const surroundings = { signal: stop.signal, environment: withoutSecrets(variables), print: printOrThrow, say };
+    const execute = plan(asked, variables, surroundings);
+    exitCode = 1;
+    const { texts, json, warnings = [], errors = [] } = await execute();
+    print(log, texts.join("\n\n"));
+    if (asked.json) print(stdout, JSON.stringify(json));
+    for (const warning of warnings) say(`Warning: ${toOneLine(warning)}`);
+    for (const error of errors) say(`Error: ${toOneLine(error)}`);
     return errors.length > 0 ? 1 : 0;
   } catch (error) {
-    const { message, stack, cause, lines = [], exitCode = 1 } = error as Failure;
+    const { message, stack, cause } = error as Error;
     const because = cause instanceof Error ? `\nbecause of ${cause.stack}` : "";
-    print(stderr, variables.DEBUG ? `${stack}${because}` : `Error: ${toOneLine(message)}`);
-    for (const line of lines) print(stderr, `  ${toOneLine(line)}`);
+    print(stderr, variables.DEBUG ? `${stack}${because}` : `Error: ${message}`);
     return exitCode;
   } finally {
     stop.abort(); // what is still asked of a peer no longer matters
   }
 }
 
-function parseArguments(args: string[]): Arguments {
-  const fail = (problem: string) => failure(problem, "see --help", { exitCode: 2 });
-  const known = ["report", "--dry-run", "--json", "--max-age", "--version", "--help", "-h"];
-  const has = (name: string) => args.includes(name);
-  const isAge = (i: number) => args[i - 1] === "--max-age";
-  const wrong = args.find((arg, i) => !isAge(i) && (!known.includes(arg) || args.indexOf(arg) < i));
-  if (wrong !== undefined) throw fail(`Unknown or repeated argument: ${wrong}`);
-  const [, count = "", unit] = /^([1-9]\d{0,4})([dh])$/.exec(args.find((_, i) => isAge(i)) ?? "") ?? [];
-  if (has("--max-age") && !(has("report") && count)) throw fail("--max-age is for report, with days or hours: 3d, 12h");
-  const version = has("--version") ? VERSION : undefined;
-  if (has("report") && has("--dry-run")) throw fail("--dry-run is not for report, which only reads");
-  return {
-    isReport: has("report"),
-    dryRun: has("--dry-run"),
-    json: has("--json"),
-    print: has("--help") || has("-h") ? writeHelp() : version,
-    maxAgeMs: count ? Number(count) * (unit === "d" ? DAY_MS : HOUR_MS) : undefined,
-  };
-}
-
-async function execute({ isReport, dryRun, maxAgeMs }: Arguments, surroundings: Surroundings): Promise<Answer> {
-  if (isReport) return report(surroundings, maxAgeMs);
-  const { CI_DEFAULT_BRANCH, CI_COMMIT_BRANCH, CI_PIPELINE_ID } = surroundings.variables;
-  const isDefaultBranch = !CI_DEFAULT_BRANCH || CI_COMMIT_BRANCH === CI_DEFAULT_BRANCH;
-  if (dryRun || isDefaultBranch) return countPipeline(surroundings, dryRun);
-  // Before all validation: a pipeline of another branch lacks the protected variables.
-  const text = `Nothing to do: this is not a pipeline of the default branch, ${CI_DEFAULT_BRANCH}`;
-  const ids = { pipeline_id: Number(CI_PIPELINE_ID) || null, stored_pipeline_id: null };
-  const nothing = { jobs: null, warnings: [], reached: noneReached(), messages: [] };
-  return { text, json: { outcome: "not-default-branch", ...ids, ...nothing } };
-}
-
-async function countPipeline({ variables, signal, ...output }: Surroundings, dryRun: boolean): Promise<Answer> {
+/** What is to be done. Throws where the environment is wrong, before anything is done. */
+function plan(asked: Arguments, variables: Variables, surroundings: Surroundings): () => Promise<Result> {
+  if (asked.isReport) {
+    const settings = parseReportSettings(variables);
+    return () => report(settings, asked, surroundings);
+  }
+  const { CI_DEFAULT_BRANCH, CI_COMMIT_BRANCH, CI_PIPELINE_ID } = variables;
+  if (!asked.dryRun && CI_DEFAULT_BRANCH && CI_COMMIT_BRANCH !== CI_DEFAULT_BRANCH) {
+    // Before all validation: a pipeline of another branch lacks the protected variables.
+    const text = `Nothing to do: this is not a pipeline of the default branch, ${CI_DEFAULT_BRANCH}`;
+    const ids = { pipeline_id: Number(CI_PIPELINE_ID) || null, stored_pipeline_id: null };
+    const json = { outcome: "not-default-branch", ...ids, jobs: null, warnings: [], messages: [] };
+    return async () => ({ texts: [text], json });
+  }
   const settings = parseSettings(variables);
-  const { pipeline, limits, network } = settings;
-  const owners = await readOwners(settings.routing);
-  const store = openStore(settings.store, network);
-  const sender = openSender(settings.sender, network, output);
-  const jobs = openJobs(settings.jobs, pipeline.CI_PIPELINE_ID, network, signal);
-  const task = { pipeline, limits, owners, now: new Date(), dryRun };
-
-  const run = await checkConsistentFailures(task, { store, jobs, sender, pause: sleep, signal });
-  const waiting = run.document.pending_alerts.length - run.messages.length;
-  if (waiting > 0) run.warnings.push(`${formatCount(waiting, "message")} will be sent by a later run`);
-  const places = `Stored in ${store.source}; alerts go to ${sender.place}`;
-  const text = [describeRun(run, task, sender.broadcast), formatTable(run.document, limits, MAX_LOG_ROWS), places];
-  return { text: text.join("\n\n"), json: toJson(run, pipeline, sender.broadcast), ...run };
+  return () => countPipeline(settings, asked, surroundings);
 }
 
-async function report({ variables, signal }: Surroundings, maxAgeMs = Number.POSITIVE_INFINITY): Promise<Answer> {
-  const { limits, store: access, network } = parseReportSettings(variables);
-  const store = openStore(access, network);
+async function countPipeline(
+  settings: Settings,
+  { dryRun }: Arguments,
+  { signal, ...output }: Surroundings,
+): Promise<Result> {
+  const { pipeline, limits } = settings;
+  const store = openStore(settings.store);
+  const sender = openSender(settings.sender, output);
+  const jobs = openJobs(settings.jobs, pipeline.CI_PIPELINE_ID, signal);
+  const task = { pipeline, limits, now: new Date(), run: randomUUID(), dryRun };
+  const run = await checkConsistentFailures(task, { store, jobs, sender, pause: sleep, signal });
+  const { warnings, errors, listing } = run;
+  const places = [`Stored in ${store.source}`, `alerts go to ${sender.place}`, listing.remark ?? []].flat();
+  if (run.outcome === "nothing-ran") places[0] = `Nothing is stored in ${store.source}`;
+  const checked = dryRun
+    ? await sender.check(signal).catch((error: Error) => void errors.push(error.message))
+    : undefined;
+  const last = dryRun ? (checked ?? []) : places.join("; ");
+  const texts = [...describeRun(run, task, sender.broadcast), last].flat();
+  return { texts, json: runToJson(run, task, sender.broadcast), warnings, errors };
+}
+
+async function report(
+  { store: access, limits }: ReportSettings,
+  { maxAgeMs }: Arguments,
+  { signal }: Surroundings,
+): Promise<Result> {
+  const store = openStore(access);
   const stored = await retrieveJobExecutions(store, signal);
-  const document = stored?.document ?? createInitialJobExecutions();
-  const { counted_at } = document;
-  const ageMs = counted_at ? Date.now() - Date.parse(counted_at) : Number.POSITIVE_INFINITY;
-  const known = counted_at && `the last pipeline was counted ${formatDuration(ageMs)} ago`;
-  const age = known ?? "it is not known when a pipeline was counted";
-  const error = `${store.source} is too old: ${age}; check that the job runs in each pipeline of the default branch`;
+  const now = new Date();
+  const { document } = stored ?? { document: createInitialJobExecutions() };
+  const missing = `${store.source}: there is no document yet, if JOB_EXECUTIONS_URL is right`;
   return {
-    text: `${describeDocument(stored?.document, store.source, age)}\n\n${formatTable(document, limits)}`,
-    json: documentToJson(document, store.source),
-    errors: ageMs > maxAgeMs ? [error] : [],
+    texts: [stored ? describeDocument(document, store.source, now) : missing, formatTable(document, limits)],
+    json: { source: store.source, ...toStored(document) },
+    errors: maxAgeMs ? findTroubles(document, now, maxAgeMs).map((trouble) => `${store.source}: ${trouble}`) : [],
   };
 }
 
 /** Prints without secrets; resolves to the error that kept it from that, if any. */
 function printerFor(variables: Variables) {
-  const passwords = Object.entries(variables).flatMap(([name, value = ""]) => {
-    const [, login = "", password = ""] = (PROXIES.test(name) && /^(?:\w+:\/\/)?([^/@:]*:([^/@]*))@/.exec(value)) || [];
-    return [login, password];
-  });
-  // The longest first, as one may be a part of another.
-  const hidden = [...secretsIn(variables), ...passwords.filter(isLong)]
+  const hidden = secretsIn(variables)
     .flatMap((secret) => [secret, JSON.stringify(secret).slice(1, -1)])
-    .sort((a, b) => b.length - a.length);
+    .sort((a, b) => b.length - a.length); // the longest first, as one may be a part of another
   return (stream: NodeJS.WriteStream, text: string) => {
     const shown = hidden.reduce((rest, secret) => rest.replaceAll(secret, "***"), text);
     return new Promise<Error | null | undefined>((resolve) => stream.write(`${shown}\n`, resolve));
   };
 }
 
+/** The values that are never printed; one of few characters would be found in any text. */
 function secretsIn(variables: Variables): string[] {
-  return Object.entries(variables).flatMap(([name, value = ""]) => (SECRETS.test(name) && isLong(value) ? value : []));
-}
-
-function isLong(secret: string) {
-  return secret.length > 5; // less would be found in any text
+  return Object.entries(variables).flatMap(([name, value = ""]) =>
+    SECRETS.test(name) && value.length > 5 ? value : [],
+  );
 }
 
 /** What ALERT_COMMAND may see: nothing of AWS, and no secret under any name. */
@@ -2465,63 +2357,6 @@ function withoutSecrets(variables: Variables): Variables {
   const isOpen = ([name, value = ""]: [string, string | undefined]) =>
     !/^AWS_/.test(name) && !SECRETS.test(name) && !secrets.some((secret) => value.includes(secret));
   return Object.fromEntries(Object.entries(variables).filter(isOpen));
-}
-
-/** A table with its failures in red, where the stream that it is for shows colour. */
-function paint(text: string, { isTTY }: NodeJS.WriteStream, { NO_COLOR, FORCE_COLOR }: Variables) {
-  const isWanted = FORCE_COLOR ? FORCE_COLOR !== "0" : isTTY;
-  return isWanted && !NO_COLOR ? text.replace(/✗+/g, "\u001b[31m$&\u001b[39m") : text;
-}
-
-/** Warns where Node (before 22.21) can't use the proxy: requests would only time out. */
-function warnOfProxy(variables: Variables, warn: (text: string) => void) {
-  const name = Object.keys(variables).find((name) => PROXIES.test(name) && variables[name]);
-  const { bun, deno } = process.versions;
-  if (!name || bun || deno || process.allowedNodeEnvironmentFlags.has("--use-env-proxy")) return;
-  warn(`${name} is set, but Node ${process.versions.node} can't use it: run with Node 24, Bun or Deno`);
-}
-
-/** Ends a run that takes too long: by its signal, and at last, after `complain`, by its process. */
-function limitTime(complain: () => void) {
-  const stop = new AbortController();
-  setMaxListeners(0, stop.signal); // each request has one
-  sleep(RUN_TIMEOUT_MS, undefined, { ref: false }).then(() => stop.abort());
-  sleep(LAST_TIMEOUT_MS, undefined, { ref: false }).then(() => {
-    complain();
-    process.exit(1);
-  });
-  return stop;
-}
-
-function writeHelp(): string {
-  const variables = describeSettings().map(({ name, standard, description }) => {
-    return `  ${name}${standard && ` (${standard})`}\n      ${description}`;
-  });
-  return `check-failures ${VERSION}: alerts the owners of a CI job that fails consistently
-
-Usage: node check-failures.mjs [report] [options]    the bundle: Node 20.16 or newer, Deno, Bun
-       npx tsx check-failures.ts [report] [options]  this file; Node 22.18 or newer runs it without tsx
-
-  (nothing)      count this CI pipeline, alert, store
-  report         print the stored document as a table; reads only
-  --dry-run      compute and print; send and write nothing; on any branch
-  --max-age 3d   report: exit 1 where the last pipeline was counted longer ago (also 12h)
-  --json         print one JSON object on stdout, everything else on stderr
-  --version, --help
-
-Install beside this file: npm install --no-save --ignore-scripts tsx @aws-sdk/client-s3@3.1173.0 valibot@1.5.0
-Exit 0: done. 1: failed, with the reason on stderr. 2: wrong usage, environment or owners' files.
-
-PIPELINE_JOBS_FILE, from any CI; or what GitHub lists, by gh api --paginate --slurp:
-  [{"id": 314, "name": "unit tests", "status": "failed", "stage": "test", "web_url": "https://ci.example.com/314"},
-   {"id": 315, "name": "lint", "status": "success"}]
-JOB_OWNERS_FILE, of which the last line that matches counts, and OWNER_CHANNELS_FILE:
-  unit\\ tests   @acme/core #unit-tests
-  {"@acme/core": "#team-core <!subteam^S0123ABCD>"}
-
-Variables (with their defaults; an empty one counts as unset):
-
-${variables.join("\n")}`;
 }
 
 /** Whether it is this file that was started, under whatever name. */

@@ -1,6 +1,6 @@
 /** What tests are made of: each builder has a default for all that a test does not care about. */
 import {
-  type AddressedMessage,
+  type Alert,
   checkConsistentFailures,
   type Execution,
   type JobExecutions,
@@ -8,10 +8,8 @@ import {
   type Listing,
   type Message,
   type News,
-  type PendingMessage,
   type PipelineJob,
   parseSettings,
-  readOwners,
   type Sender,
   SLACK,
   type Store,
@@ -24,8 +22,8 @@ import type { GitLabJob } from "./servers/gitlab.ts";
 
 export type Variables = Record<string, string | undefined>;
 
-export const NOW = new Date("2026-11-23T10:00:00Z");
-export const AN_HOUR_AGO = "2026-11-23T09:00:00Z";
+export const NOW = new Date("2026-11-23T10:00:00.000Z");
+export const AN_HOUR_AGO = "2026-11-23T09:00:00.000Z";
 export const MINUTE = 60_000;
 
 /** The settings of a pipeline of acme/shop that tells #ci; `undefined` takes a variable away. */
@@ -54,6 +52,7 @@ const pipelineJob = (name: string, outcome: PipelineJob["outcome"], rest: Partia
 /** How a job did in a pipeline; its id is higher than those of the jobs built before. */
 export const failed = (name: string, rest: Partial<PipelineJob> = {}) => pipelineJob(name, "failed", rest);
 export const passed = (name: string, rest: Partial<PipelineJob> = {}) => pipelineJob(name, "passed", rest);
+export const notRun = (name: string, rest: Partial<PipelineJob> = {}) => pipelineJob(name, "not run", rest);
 
 /** A job as GitLab lists it; likewise. */
 export const listed = (name: string, status: string, rest: Partial<GitLabJob> = {}): GitLabJob => ({
@@ -65,12 +64,8 @@ export const listed = (name: string, status: string, rest: Partial<GitLabJob> = 
 export const listedFailed = (name: string, rest: Partial<GitLabJob> = {}) => listed(name, "failed", rest);
 export const listedPassed = (name: string, rest: Partial<GitLabJob> = {}) => listed(name, "success", rest);
 
-/** A list of these jobs, as a file has them. */
-export const listingOf = (jobs: PipelineJob[], warnings: string[] = []): Listing => ({
-  jobs,
-  warnings,
-  hasNotRun: true,
-});
+/** A list of these jobs. */
+export const listingOf = (jobs: PipelineJob[], warnings: string[] = []): Listing => ({ jobs, warnings });
 
 /** A source of jobs that lists these. */
 export const jobsOf =
@@ -78,79 +73,78 @@ export const jobsOf =
   async () =>
     listingOf(jobs);
 
-/** The history of a job from its strip in the table, "·✗✗": the n-th execution has id 100 + n and commit c0ffee0n. */
+/**
+ * The history of a job from its strip in the table, "·✗✗": the last execution is of pipeline 1004, the one before of
+ * 1003; that of pipeline 1004 has id 1004 and commit c0ffee1004.
+ */
 export function history(strip: string, rest: Partial<TrackedJob> = {}): TrackedJob {
   const jobs_info = [...strip].map((mark, i): Execution => {
-    const commit = `c0ffee${String(i + 1).padStart(2, "0")}`;
-    return mark === "✗" ? { id: 101 + i, failing: true, commit } : { id: null, failing: false, commit };
+    const pipeline = 1004 - strip.length + 1 + i;
+    const commit = `c0ffee${pipeline}`;
+    return mark === "✗"
+      ? { id: pipeline, failing: true, commit, pipeline }
+      : { id: null, failing: false, commit, pipeline };
   });
   const consecutive_failures = /✗*$/.exec(strip)?.[0].length ?? 0;
-  return { consecutive_failures, jobs_info, last_run: AN_HOUR_AGO, ...rest };
+  return { consecutive_failures, jobs_info, last_run: AN_HOUR_AGO, last_day: 7, ...rest };
 }
 
-export const stripOf = (job: TrackedJob | undefined) =>
-  job?.jobs_info.map(({ failing }) => (failing ? "✗" : "·")).join("");
+/** An alert that opened an hour ago and of which the broadcast channel was told. */
+export const openAlert = (kind: Alert["kind"] = "consecutive", rest: Partial<Alert> = {}): Alert => ({
+  kind,
+  pipeline_id: 1001,
+  at: AN_HOUR_AGO,
+  changed_at: AN_HOUR_AGO,
+  day: 7,
+  times: 3,
+  told: { "": AN_HOUR_AGO },
+  ...rest,
+});
 
-export const openAlert = (kind: "consecutive" | "cumulative", at = AN_HOUR_AGO) => ({ kind, pipeline_id: 1001, at });
-
+/** A document in memory, counted an hour ago on its seventh day, with these jobs. */
 export const documentOf = (...jobs: [name: string, job: TrackedJob][]): JobExecutions => ({
   pipeline_id: 1004,
+  counted_at: AN_HOUR_AGO,
+  days: 7,
+  last_date: "2026-11-23",
   jobs: new Map(jobs),
   passed: new Map(),
-  pending_alerts: [],
 });
 
-/** A document without passes as it is stored. */
-export const textOf = ({ passed: _, ...document }: JobExecutions) =>
-  JSON.stringify({ ...document, jobs: Object.fromEntries(document.jobs) });
+/** A document as it is stored. */
+export const textOf = ({ jobs, passed, ...document }: JobExecutions) =>
+  JSON.stringify({ ...document, jobs: Object.fromEntries(jobs), passed: Object.fromEntries(passed) });
 
-/** What is to be reported of a job, of one that failed three times in a row unless said otherwise. */
+/** What is new of a job, of one that failed three times in a row unless said otherwise. */
 export const newsOf = (job: string, rest: Partial<News> = {}): News => ({
-  kind: "consecutive",
   job,
-  job_id: 104,
-  times: 3,
-  executions: 4,
-  ids: [102, 103, 104],
-  since: AN_HOUR_AGO,
+  alert: openAlert("consecutive", { told: undefined, at: NOW.toISOString(), changed_at: NOW.toISOString() }),
+  listed: failed(job, { id: 1005 }),
+  failures: [1003, 1004, 1005],
+  hasPassedSince: false,
+  mayBeKnown: false,
   ...rest,
 });
 
-/** What messages say of the pipeline of `settings`. */
-export const PIPELINE_TOLD: Message["pipeline"] = {
-  id: 1005,
-  commit: "0ddba11",
-  branch: "main",
-  at: NOW.toISOString(),
-  project: { name: "acme/shop", url: "https://gitlab.example.com/acme/shop", ci: "gitlab" },
-};
+/** What a run is told by the environment. */
+export function taskOf(variables: Variables = {}, rest: Partial<Task> = {}): Task {
+  const { pipeline, limits } = settings(variables);
+  return { pipeline, limits, now: NOW, run: "this run", ...rest };
+}
 
-/** What a channel is to be told. */
-export const toldOf = (news: News[], rest: Partial<Message> = {}): Message => ({
-  channel: null,
-  pipeline: PIPELINE_TOLD,
+/** What a channel is told. */
+export const messageOf = (news: News[], rest: Partial<Message> = {}): Message => ({
+  channel: "",
+  hello: false,
   news,
-  ...rest,
-});
-
-/** A message that an earlier run left over, due a minute ago: that this job is broken. */
-export const pendingAlert = (job: string, rest: Partial<PendingMessage> = {}): PendingMessage => ({
-  ...toldOf([newsOf(job)]),
-  id: `left over: ${job}`,
-  due: new Date(NOW.getTime() - MINUTE).toISOString(),
-  ...rest,
-});
-
-/** A message as a sender gets it. */
-export const messageOf = (job: string, rest: Partial<AddressedMessage> = {}): AddressedMessage => ({
-  ...pendingAlert(job),
   mentions: [],
-  open: 1,
+  open: news.length,
+  task: taskOf(),
   ...rest,
 });
 
 /** A message as Slack gets it. */
-export const slackText = (told: Message, mentions: string[] = []) => writeMessage({ ...told, mentions }, SLACK);
+export const slackText = (news: News[], rest: Partial<Message> = {}) => writeMessage(messageOf(news, rest), SLACK);
 
 /** A store in memory, with the versions of a real one; `text` is what it holds. */
 export function memoryStore(text?: string) {
@@ -171,14 +165,14 @@ export function memoryStore(text?: string) {
 
 /** The world of a run without a network: a store in memory, no jobs, and a sender that keeps what it is given. */
 export function makeWorld(rest: Partial<World> = {}) {
-  const sent: { channel: string | null; text: string }[] = [];
+  const sent: { channel: string; text: string; message: Message }[] = [];
   const sender: Sender = {
-    name: "Slack",
     place: "the test",
     broadcast: "#ci",
-    send: async (message, channel) => {
-      sent.push({ channel, text: writeMessage(message, SLACK) });
+    send: async (message) => {
+      sent.push({ channel: message.channel || "#ci", text: writeMessage(message, SLACK), message });
     },
+    check: async () => "The test is there",
   };
   const world: World = {
     store: memoryStore(textOf(documentOf())).store,
@@ -191,18 +185,15 @@ export function makeWorld(rest: Partial<World> = {}) {
   return { world, sent };
 }
 
-/** What a run is told by the environment. */
-export async function taskOf(variables: Variables = {}, now: Date = NOW): Promise<Task> {
-  const { pipeline, limits, routing } = settings(variables);
-  return { pipeline, limits, owners: await readOwners(routing), now };
-}
+let lastRun = 0;
 
-/** A run within this process, of a pipeline with these jobs. */
+/** A run within this process, of a pipeline with these jobs. Each run has an id of its own. */
 export async function runOf(
   jobs: PipelineJob[],
   variables: Variables = {},
-  { now, ...rest }: Partial<World> & { now?: Date } = {},
+  { now = NOW, ...rest }: Partial<World> & { now?: Date } = {},
 ) {
   const { world, sent } = makeWorld({ jobs: jobsOf(jobs), ...rest });
-  return { run: await checkConsistentFailures(await taskOf(variables, now), world), sent };
+  const task = taskOf(variables, { now, run: `run ${++lastRun}` });
+  return { run: await checkConsistentFailures(task, world), sent };
 }
