@@ -1,11 +1,12 @@
-/** A CI's machine on which README's snippets are played: a workspace, stand-ins for programs, and nobody's settings. */
+/** A CI's machine on which recipes are played: a workspace, stand-ins for programs, and nobody's settings. */
+import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { chmodSync, copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import type { Variables } from "../builders.ts";
-import { makeFolder, RUNTIME, start } from "../run.ts";
+import { makeFolder, type Result, RUNTIME, start } from "../run.ts";
 
 const quote = (words: string[]) => words.map((word) => `'${word}'`).join(" ");
 const GH = fileURLToPath(new URL("gh.mjs", import.meta.url));
@@ -14,6 +15,9 @@ const PROGRAMS: Record<string, string> = {
   node: `case "$1" in *.ts) exec ${quote(RUNTIME)} "$@" ;; *) exec '${process.execPath}' "$@" ;; esac`,
   gh: `exec '${process.execPath}' '${GH}' "$@"`,
 };
+
+/** A program that is not there, as a shell sees it. */
+export const MISSING = "echo not found >&2; exit 127";
 
 /** Which of these programs are not on this machine. */
 export const missingOf = (...programs: string[]) =>
@@ -41,13 +45,21 @@ export function makeMachine(programs: Record<string, string> = {}) {
   return {
     path,
     inside,
-    /** Where a snippet runs. */
+    /** Where a recipe runs. */
     work: inside("work"),
     remove,
     read: (name: string) => (existsSync(inside(name)) ? readFileSync(inside(name), "utf8") : undefined),
-    write: (name: string, content: unknown) =>
-      writeFileSync(inside(name), typeof content === "string" ? content : JSON.stringify(content)),
-    play: (script: string, variables: Variables = {}, options = ["-e"], cwd = inside("work")) =>
+    /** A text is written as it is, all else as JSON. */
+    write(name: string, content: unknown) {
+      mkdirSync(dirname(inside(name)), { recursive: true });
+      writeFileSync(inside(name), typeof content === "string" ? content : JSON.stringify(content));
+    },
+    /** Copies a file to where the recipes have it. */
+    put(file: string, name: string) {
+      mkdirSync(dirname(inside(name)), { recursive: true });
+      copyFileSync(file, inside(name));
+    },
+    play: (script: string, variables: Variables = {}, options = ["-eo", "pipefail"], cwd = inside("work")) =>
       start([], { ...env, ...variables }, cwd, ["bash", "--noprofile", "--norc", ...options, "-c", script]).result,
     /** What was asked of `gh`, without what was asked before. */
     takeCalls() {
@@ -62,23 +74,19 @@ export function makeMachine(programs: Record<string, string> = {}) {
   };
 }
 
-/**
- * Pushes so many commits with this title as Ada Lovelace from the machine's workspace, and gives the last of them and
- * the commit before the push: zeros where there was none, as GitLab has it.
- */
-export async function push(machine: Machine, title: string, commits: number): Promise<{ before: string; sha: string }> {
-  const commit = `git commit --quiet --allow-empty -m '${title}'`;
-  const script = [
-    ...["git init --quiet --initial-branch=main", `git rev-parse --verify --quiet HEAD || echo ${"0".repeat(40)}`],
-    ...Array.from({ length: commits }, () => commit),
-    "git rev-parse HEAD",
-  ];
-  const author = { GIT_AUTHOR_NAME: "Ada Lovelace", GIT_COMMITTER_NAME: "Ada Lovelace" };
+/** Fails with what a process said if it did not end well. */
+export function assertDone({ code, stdout, stderr }: Result) {
+  assert.equal(code, 0, `${stdout}\n${stderr}`);
+}
+
+/** Commits nothing in the machine's workspace, with this message, and gives the commit. */
+export async function commit(machine: Machine, message: string): Promise<string> {
+  const ada = { GIT_AUTHOR_NAME: "Ada Lovelace", GIT_COMMITTER_NAME: "Ada Lovelace", MESSAGE: message };
   const emails = { GIT_AUTHOR_EMAIL: "ada@localhost", GIT_COMMITTER_EMAIL: "ada@localhost" };
-  const { code, stdout, stderr } = await machine.play(script.join("\n"), { ...author, ...emails });
-  if (code !== 0) throw new Error(stderr);
-  const [before = "", sha = ""] = stdout.split("\n");
-  return { before, sha };
+  const script = 'git init -q -b main && git commit -q --allow-empty -m "$MESSAGE" && git rev-parse HEAD';
+  const result = await machine.play(script, { ...ada, ...emails });
+  assertDone(result);
+  return result.stdout.trim();
 }
 
 export type Machine = ReturnType<typeof makeMachine>;

