@@ -1,34 +1,33 @@
 /**
  * Runs of `checkConsistentFailures` that are held at each of their steps (list, read, upload, send), so that a test decides
- * in which order they go on and what becomes of each step. One store in memory, one Slack, and a record of all of it.
+ * in which order they go on and what becomes of each step. One store in memory, one chat, and a record of all of it.
  */
 import { setImmediate as tick } from "node:timers/promises";
 import {
-  type AddressedMessage,
   checkConsistentFailures,
+  type Failure,
+  type Message,
   type PipelineJob,
   type Run,
+  type Sender,
   type Store,
   type Task,
 } from "../../check-failures.ts";
-import { jobsOf, MINUTE, makeWorld, memoryStore } from "./builders.ts";
+import { jobsOf, makeWorld, memoryStore } from "./builders.ts";
 
 /**
- * What becomes of a step. One whose answer is `lost` is carried out and ends in an error. An upload that is an `echo`
- * is carried out too, but its answer is lost, and the SDK, which tries again, meets its own write: a conflict. A message
- * may be `refused` by its channel, or `limited`: Slack asks to wait. A command knows neither: it fails, or it hangs until
- * it is ended, and may have told its message by then. A run that `dies` is never resumed, and what it was about to do is
- * not done.
+ * What becomes of a step. One that `failed` is not carried out; one whose answer is `lost` is, and ends in an error: of a
+ * message, nobody but a command knows then that it was not taken. An upload that is an `echo` is carried out too, but its
+ * answer is lost, and the SDK, which tries again, meets its own write: a conflict. An upload that is `refused` meets a
+ * conflict though nobody else has stored anything. A run that `dies` is never resumed, and what it was about to do is not
+ * done.
  */
-export type Fate = "done" | "failed" | "lost" | "echo" | "refused" | "limited" | "dies";
-
-/** For how long Slack asks to wait. */
-export const LIMIT_MS = 3 * MINUTE;
+export type Fate = "done" | "failed" | "lost" | "echo" | "refused" | "dies";
 
 export type Step = {
   kind: "list" | "read" | "upload" | "send";
   fate: Fate;
-  sent?: AddressedMessage;
+  sent?: Message;
   hasLanded?: boolean;
 };
 
@@ -47,13 +46,12 @@ export type Actor = {
 export type Landing = { actor: Actor; before: string | undefined; after: string };
 
 /** A message that was told. */
-export type Taken = { actor: Actor; step: Step; sent: AddressedMessage };
+export type Taken = { actor: Actor; step: Step; sent: Message };
 
-/** What becomes of a step of this kind. */
-function fateOf(drawn: Fate, kind: Step["kind"], isCommand: boolean): Fate {
-  if (drawn !== "refused" && drawn !== "limited") return drawn;
-  if (kind !== "send") return "done";
-  return isCommand ? ({ refused: "failed", limited: "lost" } as const)[drawn] : drawn;
+/** What becomes of a step of this kind: only an upload meets conflicts. */
+function fateOf(drawn: Fate, kind: Step["kind"]): Fate {
+  if (kind === "upload") return drawn;
+  return ({ echo: "done", refused: "failed" } as Partial<Record<Fate, Fate>>)[drawn] ?? drawn;
 }
 
 export function createWorld(text: string | undefined) {
@@ -67,30 +65,22 @@ export function createWorld(text: string | undefined) {
   let wake = () => {};
 
   /** Holds a run until its gate is opened with the fate of the step. */
-  function hold<T>(
-    actor: Actor,
-    kind: Step["kind"],
-    carryOut: (step: Step) => Promise<T>,
-    sent?: AddressedMessage,
-  ): Promise<T> {
+  function hold<T>(actor: Actor, kind: Step["kind"], carryOut: (step: Step) => Promise<T>, sent?: Message): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       const gate = (drawn: Fate) => {
-        const fate = fateOf(drawn, kind, actor.broadcast === null);
+        const fate = fateOf(drawn, kind);
         const step: Step = { kind, fate, ...(sent ? { sent } : {}) };
         actor.steps.push(step);
         actor.gates.splice(actor.gates.indexOf(gate), 1);
         if (fate === "failed") return reject(new Error(`The ${kind} failed`));
-        if (fate === "refused") return reject(Object.assign(new Error("is_archived"), { isOfChannel: true }));
-        if (fate === "limited") {
-          return reject(Object.assign(new Error("ratelimited"), { waitMs: LIMIT_MS }));
-        }
         if (fate === "dies") {
           actor.gates.length = 0;
           actor.isOver = true;
           return;
         }
-        const lose = () => reject(new Error(`The answer to the ${kind} is lost`));
-        carryOut(step).then(fate === "lost" ? lose : resolve, reject);
+        const mayBeTaken = kind === "send" && actor.broadcast !== null;
+        const lost: Failure = Object.assign(new Error(`The answer to the ${kind} is lost`), { mayBeTaken });
+        carryOut(step).then(fate === "lost" ? () => reject(lost) : resolve, reject);
       };
       actor.gates.push(gate);
       wake();
@@ -104,6 +94,7 @@ export function createWorld(text: string | undefined) {
       read: (...args) => hold(actor, "read", () => store.read(...args)),
       write: (...args) =>
         hold(actor, "upload", async (step) => {
+          if (step.fate === "refused") return false;
           const before = stored.text;
           if (!(await store.write(...args))) return false;
           world.landings.push({ actor, before, after: `${stored.text}` });
@@ -111,13 +102,16 @@ export function createWorld(text: string | undefined) {
           return step.fate !== "echo";
         }),
     };
-    const send = (sent: AddressedMessage) =>
-      hold(actor, "send", async (step) => void world.taken.push({ actor, step, sent }), sent);
+    const sender: Sender = {
+      place: "the test",
+      broadcast,
+      send: (sent) => hold(actor, "send", async (step) => void world.taken.push({ actor, step, sent }), sent),
+      check: async () => "The test is there",
+    };
     const end = (result: Pick<Actor, "run" | "error">) => {
       Object.assign(actor, result, { isOver: true });
       wake();
     };
-    const sender = { name: "Slack", place: "the test", broadcast, send };
     const list = () => hold(actor, "list", jobsOf(jobs));
     const { world: surroundings } = makeWorld({ store: held, sender, jobs: list });
     checkConsistentFailures(task, surroundings).then(

@@ -1,4 +1,4 @@
-/** A stage for runs of the script: the stand-ins, with jobs that are about to raise their alert and fail once more. */
+/** A stage for runs of the script: the stand-ins, with jobs that are about to open their alert and fail once more. */
 import type { JobExecutions, TrackedJob } from "../../check-failures.ts";
 import { documentOf, history, listedFailed, type Variables } from "./builders.ts";
 import { start } from "./run.ts";
@@ -12,12 +12,9 @@ export const PIPELINE = documentOf().pipeline_id + 10;
 /** What ends when a test does. */
 export type Scope = { after: (end: () => void) => void };
 
-/** A history that ends today, because the processes that read it have the time of the machine. */
-export const recent = (strip: string) => history(strip, { last_run: new Date().toISOString() });
-
 export const isUpload = ({ method }: Asked) => method === "PUT";
-/** Of the two uploads of a run that alerts, the second. */
-export const isClearing = (asked: Asked) => isUpload(asked) && !asked.body.includes("pending_alerts");
+/** Of the two uploads of a run that tells something, the second: no claim in it is in force. */
+export const isNoting = (asked: Asked) => isUpload(asked) && !/"until":"(?!1970)/.test(`${asked.body}`);
 
 export async function setStage(t: Scope, jobs = ["unit tests"]) {
   const standIns = await startStandIns();
@@ -27,7 +24,10 @@ export async function setStage(t: Scope, jobs = ["unit tests"]) {
   const store = async (document: JobExecutions) => {
     s3.objects.set(KEY, Buffer.from(await serializeDocument(document)));
   };
-  await store(documentOf(...jobs.map((name): [string, TrackedJob] => [name, recent("✗✗")])));
+  // Counted just now, because the processes that read it have the time of the machine.
+  const counted_at = new Date().toISOString();
+  const recent = (document: JobExecutions) => ({ ...document, counted_at, last_date: counted_at.slice(0, 10) });
+  await store(recent(documentOf(...jobs.map((name): [string, TrackedJob] => [name, history("✗✗")]))));
   gitlab.pipelines.set(
     PIPELINE,
     jobs.map((name) => listedFailed(name)),
@@ -41,6 +41,7 @@ export async function setStage(t: Scope, jobs = ["unit tests"]) {
     gitlab,
     slack,
     store,
+    recent,
     /** The stored document, as it is stored. */
     stored: () => JSON.parse(stored()),
     /** Stores what another run makes of the document, right before the first upload that `matches`. */
