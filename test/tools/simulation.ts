@@ -2,90 +2,90 @@
  * Simulates jobs that fail at random, days on which many jobs break at once, and jobs that break for good, and counts
  * what a channel gets. Prints three Markdown tables:
  *
- *   npx tsx test/tools/simulation.ts
+ *   npm run --silent simulate
  */
 import { realpathSync } from "node:fs";
 import process from "node:process";
 import { pathToFileURL } from "node:url";
 import {
+  claimNews,
   createInitialJobExecutions,
+  failuresIn,
   type JobExecutions,
+  type News,
+  noteTold,
   type PipelineJob,
-  type Update,
+  type TrackedJob,
   updateStatistics,
 } from "../../check-failures.ts";
-import { listingOf, NOW, settings } from "../support/builders.ts";
+import { listingOf, MINUTE, NOW, taskOf } from "../support/builders.ts";
 
 /** In the first runs most windows are still short, and most jobs not tracked: what they would tell is not counted. */
 const WARM_UP_RUNS = 100;
 const RUNS = 100;
 const RATES = [0.2, 0.3, 0.4, 0.5, 0.6, 0.8];
 
-const { pipeline: PIPELINE, limits } = settings();
-const { CONSECUTIVE_THRESHOLD, CUMULATIVE_THRESHOLD, CUMULATIVE_LENGTH, RECOVERY_THRESHOLD } = limits;
+const HOUR = 60 * MINUTE; // from one run to the next
+const TASK = taskOf();
+const { CONSECUTIVE_THRESHOLD, CUMULATIVE_THRESHOLD } = TASK.limits;
 
-/** Numbers in [0, 1) that are the same for the same seed (Mulberry32). */
+/** Numbers in [0, 1) that are the same for the same seed: a generator of Lehmer's. */
 function randomNumbers(seed: number): () => number {
+  const modulus = 2 ** 31 - 1;
   let state = seed;
   return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+    state = (state * 48_271) % modulus;
+    return state / modulus;
   };
 }
 
-const nameOf = (job: number) => `job ${job}`;
+type Told = { document: JobExecutions; news: News[]; messages: number; thresholds: number };
 
-/** Counts a pipeline in which the n-th job failed or passed. */
-function count(document: JobExecutions, run: number, failing: boolean[]): Update {
+/** Counts a pipeline in which the n-th job failed or passed, and delivers what is told of that. */
+function count(before: JobExecutions, run: number, failing: boolean[]): Told {
   const ran = failing.map((isFailing, i): PipelineJob => {
-    return { id: run * failing.length + i + 1, name: nameOf(i), outcome: isFailing ? "failed" : "passed" };
+    return { id: run * failing.length + i + 1, name: `job ${i}`, outcome: isFailing ? "failed" : "passed" };
   });
-  const pipeline = { ...PIPELINE, CI_PIPELINE_ID: run, CI_COMMIT_SHA: `c0ffee${run + 100}` };
-  return updateStatistics(document, listingOf(ran), { pipeline, limits, now: NOW });
-}
-
-/**
- * What version 2 told of one job: of an alert when it opened, by the very execution with which a threshold was reached,
- * and once more when it became broken; of every third pass in a row that closed the alert of a broken job.
- */
-function createVersion2() {
-  let window: boolean[] = [];
-  let streak = 0;
-  let alert: "broken" | "often" | undefined;
-  return (isFailing: boolean): boolean => {
-    window = [...window, isFailing].slice(-CUMULATIVE_LENGTH);
-    streak = isFailing ? streak + 1 : 0;
-    const before = alert;
-    const last = window.slice(-RECOVERY_THRESHOLD);
-    if (alert && last.length === RECOVERY_THRESHOLD && !last.includes(true)) alert = undefined;
-    else if (isFailing && streak === CONSECUTIVE_THRESHOLD) alert = "broken";
-    else if (isFailing && window.filter(Boolean).length === CUMULATIVE_THRESHOLD) alert = before ?? "often";
-    return alert !== before && !(before === "often" && alert === undefined);
+  const pipeline = { ...TASK.pipeline, CI_PIPELINE_ID: run, CI_COMMIT_SHA: `c0ffee${run + 100}` };
+  const task = { ...TASK, pipeline, now: new Date(NOW.getTime() + run * HOUR) };
+  const update = updateStatistics(before, listingOf(ran), task);
+  const claimed = claimNews(update, task, "#ci");
+  const delivered = claimed.messages.map((message) => ({ ...message, delivered: true }));
+  return {
+    document: noteTold(claimed.document, delivered, task, "#ci"),
+    news: delivered.flatMap(({ news }) => news),
+    messages: delivered.filter(({ news }) => news.length > 0).length,
+    thresholds: [...update.document.jobs.values()].reduce((sum, job) => sum + thresholdsReached(job), 0),
   };
 }
+
+/** How many thresholds a job has just reached: what is told where each of them is a line. */
+function thresholdsReached({ consecutive_failures, jobs_info }: TrackedJob) {
+  if (consecutive_failures === 0) return 0;
+  const reached = [
+    consecutive_failures === CONSECUTIVE_THRESHOLD,
+    failuresIn(jobs_info).length === CUMULATIVE_THRESHOLD,
+  ];
+  return reached.filter(Boolean).length;
+}
+
+const isRecovery = ({ alert }: News) => alert.kind === "recovered";
 
 /** The lines about a job in 100 runs, averaged over jobs that all fail at the same rate. */
 export function simulate(failureRate: number, { jobs = 1_000, seed = 1 } = {}) {
   const random = randomNumbers(seed);
-  const version2 = Array.from({ length: jobs }, createVersion2);
-  const told = { thresholds: 0, version2: 0, alerts: 0, recoveries: 0 };
+  const told = { thresholds: 0, lines: 0, recoveries: 0 };
   let document = createInitialJobExecutions();
   for (let run = 1; run <= WARM_UP_RUNS + RUNS; run++) {
-    const failing = version2.map(() => random() < failureRate);
-    const toldByVersion2 = version2.filter((play, i) => play(failing[i] === true)).length;
-    const update = count(document, run, failing);
-    document = update.document;
+    const failing = Array.from({ length: jobs }, () => random() < failureRate);
+    const counted = count(document, run, failing);
+    document = counted.document;
     if (run <= WARM_UP_RUNS) continue;
-    const { reached, news } = update;
-    const recoveries = news.filter((item) => item.kind === "recovered").length;
-    told.thresholds += (reached.consecutive.size + reached.cumulative.size) / jobs;
-    told.version2 += toldByVersion2 / jobs;
-    told.alerts += (news.length - recoveries) / jobs;
-    told.recoveries += recoveries / jobs;
+    told.thresholds += counted.thresholds / jobs;
+    told.lines += counted.news.length / jobs;
+    told.recoveries += counted.news.filter(isRecovery).length / jobs;
   }
-  return { ...told, lines: told.alerts + told.recoveries };
+  return told;
 }
 
 const formatTable = (head: string[], rows: string[][]) =>
@@ -95,15 +95,13 @@ const percent = (share: number) => `${Math.round(share * 100)} %`;
 /** The lines by failure rate. */
 export function formatSimulation(options = {}): string {
   const rows = RATES.map((rate) => {
-    const { thresholds, version2, lines, alerts, recoveries } = simulate(rate, options);
-    return [percent(rate), ...[thresholds, version2, lines, alerts, recoveries].map((count) => count.toFixed(1))];
+    const { thresholds, lines, recoveries } = simulate(rate, options);
+    return [percent(rate), ...[thresholds, lines, recoveries].map((count) => count.toFixed(1))];
   });
   const head = [
     "a run fails by chance in",
     "lines if every reached threshold were told",
-    "lines of version 2",
-    "lines now",
-    "of these, alerts",
+    "lines",
     "of these, recoveries",
   ];
   return formatTable(head, rows);
@@ -111,18 +109,18 @@ export function formatSimulation(options = {}): string {
 
 /**
  * The messages of a day on which jobs break by one commit, fail in five pipelines, and recover over three: a third of
- * them passes from the sixth pipeline on, the next from the seventh, the last from the eighth.
+ * them passes from the sixth pipeline on, the next from the seventh, the last from the eighth. `thresholds`: in how
+ * many pipelines some job reaches a threshold.
  */
 export function simulateDay(jobs: number) {
   const told = { thresholds: 0, alerts: 0, recoveries: 0 };
   let document = createInitialJobExecutions();
   for (let run = 1; run <= 12; run++) {
     const failing = Array.from({ length: jobs }, (_, i) => run < 6 + Math.floor((3 * i) / jobs));
-    const { reached, news, ...update } = count(document, run, failing);
-    document = update.document;
-    if (reached.consecutive.size + reached.cumulative.size > 0) told.thresholds++;
-    if (news.some(({ kind }) => kind === "consecutive" || kind === "cumulative")) told.alerts++;
-    else if (news.length > 0) told.recoveries++;
+    const { news, messages, thresholds, ...counted } = count(document, run, failing);
+    document = counted.document;
+    told.thresholds += Math.min(thresholds, 1);
+    told[news.some(isRecovery) ? "recoveries" : "alerts"] += messages;
   }
   return told;
 }
@@ -132,9 +130,9 @@ export function formatDays(): string {
   const rows = [1, 5, 40, 300].map((jobs) => [`${jobs}`, ...Object.values(simulateDay(jobs)).map(String)]);
   const head = [
     "jobs that break at once",
-    "alerts if every reached threshold were told (it has no recoveries)",
-    "alerts now",
-    "recoveries now",
+    "messages if every reached threshold were told (without recoveries)",
+    "alerts",
+    "recoveries",
   ];
   return formatTable(head, rows);
 }
@@ -156,11 +154,11 @@ export function simulateBreak(failureRate: number, { jobs = 1_000, seed = 1 } = 
       const fails = random() < failureRate;
       return run < 0 ? fails : run > 0 && run <= PATIENCE_RUNS;
     });
-    const update = count(document, run + WARM_UP_RUNS, failing);
-    document = update.document;
-    for (const { kind, job } of run > 0 ? update.news : []) {
-      if (kind === "consecutive" && !failures.has(job)) failures.set(job, run);
-      if (kind === "recovered" && !passes.has(job)) passes.set(job, run - PATIENCE_RUNS);
+    const counted = count(document, run + WARM_UP_RUNS, failing);
+    document = counted.document;
+    for (const { alert, job } of run > 0 ? counted.news : []) {
+      if (alert.kind === "consecutive" && !failures.has(job)) failures.set(job, run);
+      if (alert.kind === "recovered" && !passes.has(job)) passes.set(job, run - PATIENCE_RUNS);
     }
   }
   return { failures: [...failures.values()], passes: [...passes.values()], told: failures.size / jobs };
