@@ -1,9 +1,9 @@
+/** Where the jobs of a pipeline come from: GitLab's API with its child pipelines, or a file of any CI. */
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
 import http from "node:http";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { type Listing, openJobs, type PipelineJob } from "../check-failures.ts";
+import { type Listing, openJobs, type PipelineJob, stripOf } from "../check-failures.ts";
 import {
   documentOf,
   history,
@@ -13,12 +13,11 @@ import {
   memoryStore,
   runOf,
   settings,
-  stripOf,
   textOf,
   type Variables,
 } from "./support/builders.ts";
 import { type CleanUp, makeCleanUp } from "./support/clean-up.ts";
-import { makeFolder, run } from "./support/run.ts";
+import { makeFolder } from "./support/run.ts";
 import {
   type GitLabBridge,
   type GitLabJob,
@@ -28,14 +27,13 @@ import {
   TOKEN,
 } from "./support/servers/gitlab.ts";
 import { type Asked, answerJson, answerWith, type Fault, hang, reset, startServer } from "./support/servers/http.ts";
+import { setStage } from "./support/stage.ts";
+import { parseDocument } from "./support/stored.ts";
 
 const { signal } = new AbortController();
 
 /** Lists the jobs of pipeline 1005, as a run does. */
-function openSource(variables: Variables) {
-  const { jobs, network } = settings(variables);
-  return openJobs(jobs, 1005, network, signal);
-}
+const openSource = (variables: Variables) => openJobs(settings(variables).jobs, 1005, signal);
 
 /** How each job did, in no order. */
 const outcomesOf = (jobs: PipelineJob[]) => jobs.map(({ name, outcome }) => `${outcome}: ${name}`).sort();
@@ -49,6 +47,9 @@ const variablesOf = (gitlab: { apiUrl: string }) => ({
   GITLAB_TOKEN: TOKEN,
 });
 
+/** Only the job itself knows this token, which GitLab gives to each. */
+const AS_JOB = { GITLAB_TOKEN: "", CI_JOB_TOKEN: JOB_TOKEN };
+
 /** GitLab with the jobs of pipeline 1005. */
 async function startWith(cleanUp: CleanUp, jobs: GitLabJob[], ...options: Parameters<typeof startGitLab>) {
   const gitlab = await startGitLab(...options);
@@ -61,15 +62,35 @@ const isBridges = ({ path }: Asked) => path.endsWith("/bridges");
 const isJobs = ({ path }: Asked) => path.endsWith("/jobs");
 const isOf = (pipeline: number) => (asked: Asked) => isJobs(asked) && asked.path.includes(`/${pipeline}/`);
 
-/** A run that counts what a source lists into a document with a job that failed once; how that ended. */
-async function count(jobs: () => Promise<Listing>, rest: { stored?: number } = {}) {
-  const before = textOf({ ...documentOf(["unit tests", history("✗")]), pipeline_id: rest.stored ?? 1004 });
+/** Runs that count what sources list, one after the other, into a document in which `unit` failed once. */
+async function count(...sources: (() => Promise<Listing>)[]) {
+  const before = textOf(documentOf(["unit", history("✗")]));
   const { store, stored } = memoryStore(before);
-  const { outcome, warnings, strip } = await runOf([], {}, { store, jobs }).then(
-    ({ run }) => ({ ...run, strip: stripOf(run.document.jobs.get("unit tests")) }),
-    ({ message }: Error) => ({ outcome: message, warnings: [], strip: undefined }),
-  );
-  return { outcome, warnings, strip, isUntouched: stored.text === before };
+  const outcomes: string[] = [];
+  const warnings: string[] = [];
+  for (const jobs of sources) {
+    const { run } = await runOf([], {}, { store, jobs });
+    outcomes.push(run.outcome);
+    warnings.push(...run.warnings);
+  }
+  const { jobs } = await parseDocument(stored.text);
+  return {
+    outcomes,
+    warnings,
+    strip: stripOf(jobs.get("unit")?.jobs_info ?? []),
+    isUntouched: stored.text === before,
+  };
+}
+
+/** An error of one source, which leaves the document as it was. */
+async function assertFails(jobs: () => Promise<Listing>, ...says: RegExp[]) {
+  const before = textOf(documentOf(["unit", history("✗")]));
+  const { store, stored } = memoryStore(before);
+  await assert.rejects(runOf([], {}, { store, jobs }), ({ message }: Error) => {
+    for (const pattern of says) assert.match(message, pattern);
+    return true;
+  });
+  assert.equal(stored.text, before);
 }
 
 describe("openJobs() with GitLab", { concurrency: 8 }, () => {
@@ -78,64 +99,86 @@ describe("openJobs() with GitLab", { concurrency: 8 }, () => {
   const list = (gitlab: { apiUrl: string }, changes: Variables = {}) =>
     openSource({ ...variablesOf(gitlab), ...changes })();
 
-  test("has the jobs that failed and those that passed, and says that it can't know which did not run", async () => {
+  test("has all jobs: those that failed, those that passed, and those that did not run", async () => {
     const gitlab = await start([
-      listedFailed("unit tests"),
+      listedFailed("unit"),
       listedPassed("lint"),
       listedFailed("flaky", { allow_failure: true }),
       listed("deploy", "manual"),
     ]);
-    const { jobs, warnings, hasNotRun } = await list(gitlab);
-    assert.deepEqual(outcomesOf(jobs), ["failed: unit tests", "not run: flaky", "passed: lint"]);
-    assert.deepEqual([warnings, hasNotRun], [[], false]);
+    const { jobs, warnings, remark } = await list(gitlab);
+    assert.deepEqual(outcomesOf(jobs), ["failed: unit", "not run: deploy", "not run: flaky", "passed: lint"]);
+    assert.deepEqual([warnings, remark], [[], undefined]);
   });
 
-  const TOKENS: [title: string, tokens: Record<string, string>, header: object][] = [
-    ["GITLAB_TOKEN as PRIVATE-TOKEN", { GITLAB_TOKEN: TOKEN }, { "private-token": TOKEN }],
-    ["CI_JOB_TOKEN as JOB-TOKEN", { GITLAB_TOKEN: "", CI_JOB_TOKEN: JOB_TOKEN }, { "job-token": JOB_TOKEN }],
-    ["GITLAB_TOKEN alone where both are set", { CI_JOB_TOKEN: JOB_TOKEN }, { "private-token": TOKEN }],
+  test("asks for jobs of every status, a hundred a page", async () => {
+    const gitlab = await start([listedFailed("unit")]);
+    await list(gitlab);
+    assert.deepEqual(
+      gitlab.requests.filter(isJobs).map(({ query }) => `${query}`),
+      ["per_page=100&page=1"],
+    );
+  });
+
+  const TOKENS: [title: string, tokens: Variables, lists: string[], header: object][] = [
+    ["GITLAB_TOKEN as PRIVATE-TOKEN", {}, ["bridges", "jobs"], { "private-token": TOKEN }],
+    ["CI_JOB_TOKEN as JOB-TOKEN, for jobs only", AS_JOB, ["jobs"], { "job-token": JOB_TOKEN }],
+    [
+      "GITLAB_TOKEN alone where both are set",
+      { CI_JOB_TOKEN: JOB_TOKEN },
+      ["bridges", "jobs"],
+      { "private-token": TOKEN },
+    ],
   ];
-  for (const [title, tokens, header] of TOKENS) {
+  for (const [title, tokens, lists, header] of TOKENS) {
     test(`sends ${title}`, async () => {
-      const gitlab = await start([listedFailed("unit tests")]);
+      const gitlab = await start([listedFailed("unit")]);
       const { jobs } = await list(gitlab, tokens);
-      assert.deepEqual(outcomesOf(jobs), ["failed: unit tests"]);
-      assert.deepEqual(
-        gitlab.requests.map(({ headers }) =>
-          Object.fromEntries(Object.entries(headers).filter(([name]) => name.endsWith("token"))),
-        ),
-        [header, header], // jobs and trigger jobs
-      );
+      assert.deepEqual(outcomesOf(jobs), ["failed: unit"]);
+      assert.deepEqual(gitlab.requests.map(({ path }) => path.split("/").at(-1)).sort(), lists);
+      for (const { headers } of gitlab.requests) {
+        const sent = Object.entries(headers).filter(([name]) => name.endsWith("token"));
+        assert.deepEqual(Object.fromEntries(sent), header);
+      }
     });
   }
 
+  test("with a job token alone warns of nothing, and has a remark that child pipelines are not seen", async () => {
+    const { warnings, remark } = await list(await start([listedFailed("unit")]), AS_JOB);
+    assert.deepEqual(warnings, []);
+    assert.match(remark ?? "", /^child pipelines are not seen without GITLAB_TOKEN$/);
+  });
+
   const many = (count: number) => Array.from({ length: count }, (_, i) => listedPassed(`build ${i + 1}`));
 
-  for (const pages of ["totals", "next", "link", "none"] as const) {
-    test(`reads all pages of both outcomes, each once, where GitLab tells of them by ${pages} in its headers`, async () => {
-      const gitlab = await start([...many(250), listedFailed("unit tests")], { pages });
+  for (const hasTotals of [true, false]) {
+    test(`reads all pages, each once, where GitLab ${hasTotals ? "says" : "does not say"} how many there are`, async () => {
+      const gitlab = await start([...many(250), listedFailed("unit")], { hasTotals });
       const { jobs } = await list(gitlab);
       assert.equal(new Set(jobs.map(({ name }) => name)).size, 251);
       assert.deepEqual(
         gitlab.requests
           .filter(isJobs)
-          .map(({ query }) => `${query.getAll("scope[]")} ${query.get("page")}`)
+          .map(({ query }) => query.get("page"))
           .sort(),
-        ["failed,success 1", "failed,success 2", "failed,success 3"],
+        ["1", "2", "3"],
       );
     });
   }
 
-  test("asks once where one page has all jobs, and for one more page where nobody knows whether a full one is the last", async () => {
-    const requestsFor = async (count: number, pages: "totals" | "none") => {
-      const gitlab = await start(many(count), { pages });
-      const { jobs } = await list(gitlab);
-      assert.equal(jobs.length, count);
-      return gitlab.requests.filter(isJobs).length;
-    };
-    assert.deepEqual(await Promise.all([requestsFor(100, "totals"), requestsFor(99, "none")]), [1, 1]);
-    assert.equal(await requestsFor(100, "none"), 2);
-  });
+  for (const [hasTotals, jobs, requests] of [
+    [true, 100, 1],
+    [true, 0, 1],
+    [false, 99, 1],
+    [false, 100, 2],
+  ] as const) {
+    const title = hasTotals ? "the number of pages is known" : "nobody says whether it is the last one";
+    test(`asks ${requests === 1 ? "once" : "for one more page"} where a page has ${jobs} jobs, and ${title}`, async () => {
+      const gitlab = await start(many(jobs), { hasTotals });
+      assert.equal((await list(gitlab)).jobs.length, jobs);
+      assert.equal(gitlab.requests.filter(isJobs).length, requests);
+    });
+  }
 
   /** Answers no request before all of `count` have been asked. */
   function holdBack(matches: (asked: Asked) => boolean, count: number, answer: Fault["answer"]): Fault {
@@ -190,83 +233,86 @@ describe("openJobs() with GitLab", { concurrency: 8 }, () => {
 
   test("has a job whose fields that no outcome needs are missing, null or make no sense", async () => {
     const gitlab = await start([]);
+    const nothing = { allow_failure: null, stage: null, failure_reason: null, web_url: null, conclusion: null };
+    const nonsense = { web_url: 5, stage: 7, failure_reason: {}, steps: 1, run_attempt: "x", html_url: "javascript:" };
     gitlab.faults.push(
       answerJobs([
         { id: 1, name: "none", status: "failed" },
-        {
-          id: 2,
-          name: "null",
-          status: "failed",
-          allow_failure: null,
-          stage: null,
-          failure_reason: null,
-          web_url: null,
-        },
-        { id: 3, name: "odd", status: "failed", web_url: 5, stage: 7, failure_reason: {}, steps: 1, run_attempt: "x" },
+        { id: 2, name: "null", status: "failed", ...nothing },
+        { id: 3, name: "odd", status: "failed", ...nonsense },
       ]),
     );
     const { jobs } = await list(gitlab);
     assert.deepEqual(outcomesOf(jobs), ["failed: none", "failed: null", "failed: odd"]);
+    const details = jobs.flatMap(({ stage, reason, url }) => [stage, reason, url]);
+    assert.deepEqual(
+      details.filter((detail) => detail),
+      [],
+    );
   });
 
   test("takes a status that nobody knows for a job that did not run, without a word", async () => {
-    const gitlab = await start([]);
-    gitlab.faults.push(answerJobs([listedPassed("lint"), listed("unit tests", "invented")]));
-    const { jobs, warnings } = await list(gitlab);
-    assert.deepEqual([outcomesOf(jobs), warnings], [["not run: unit tests", "passed: lint"], []]);
+    const { jobs, warnings } = await list(await start([listedPassed("lint"), listed("unit", "invented")]));
+    assert.deepEqual([outcomesOf(jobs), warnings], [["not run: unit", "passed: lint"], []]);
   });
 
-  test("warns where no job failed or passed", async () => {
-    const { jobs, warnings } = await list(await start([listed("deploy", "manual")]));
-    assert.deepEqual([jobs, warnings], [[], [NOTHING_RAN]]);
+  test("does not warn of jobs that still run, as the monitor itself does", async () => {
+    const { jobs, warnings } = await list(await start([listedPassed("lint"), listed("monitor", "running")]));
+    assert.deepEqual([outcomesOf(jobs), warnings], [["not run: monitor", "passed: lint"], []]);
   });
 
   const html = answerWith(200, "<!DOCTYPE html>\n<title>Sign in</title>", { "content-type": "text/html" });
   const json = (body: unknown) => (response: Parameters<Fault["answer"]>[0]) => answerJson(response, body);
   const REFUSALS: [title: string, answer: Fault["answer"], says: RegExp][] = [
-    ["401", answerWith(401, '{"message":"401 Unauthorized"}'), /answered 401; set GITLAB_TOKEN .*read_api/],
-    ["403", answerWith(403, '{"message":"403 Forbidden"}'), /answered 403; set GITLAB_TOKEN .*read_api/],
-    ["404", answerWith(404, '{"message":"404 Not found"}'), /answered 404; check CI_API_V4_URL, CI_PROJECT_ID/],
-    ["500 again and again", answerWith(500, "Whoops"), /answered 500 Whoops, 3 times/],
-    ["what is not JSON", answerWith(200, "[{"), /The answer of GitLab.* is not JSON/],
-    ["a page for humans", html, /The answer of GitLab.* is not JSON/],
-    ["an object", json({ message: "Hello" }), /pipelines\/1005\/jobs.* is not valid at its top: .*Array/],
-    ["a job without a name", json([{ id: 1, status: "failed" }]), /pipelines\/1005\/jobs.* is not valid at 0\.name/],
-    ["an id of another type", json([listedFailed("a"), { ...listedFailed("b"), id: "2" }]), /is not valid at 1\.id/],
-    ["a status of another type", json([{ ...listedFailed("a"), status: null }]), /is not valid at 0\.status/],
-    ["nothing, but breaks the connection off", reset, /is unreachable: .*, 3 times/],
+    ["401", answerWith(401, '{"message":"401 Unauthorized"}'), / answered 401; set GITLAB_TOKEN .*read_api/],
+    ["403", answerWith(403, '{"message":"403 Forbidden"}'), / answered 403; set GITLAB_TOKEN .*read_api/],
+    ["404", answerWith(404, '{"message":"404 Not found"}'), / answered 404; check CI_API_V4_URL, CI_PROJECT_ID/],
+    ["500 again and again", answerWith(500, "Whoops"), / answered 500 Whoops; wait a while$/],
+    ["what is not JSON", answerWith(200, "[{"), /^The answer of GitLab.* is not JSON: .*; .*proxy/],
+    ["a page for humans", html, /^The answer of GitLab.* is not JSON: .*; .*proxy/],
+    ["an object", json({ message: "Hello" }), /^The answer of GitLab.* is not valid at its top: .*Array/],
+    ["a job without a name", json([{ id: 1, status: "failed" }]), / is not valid at 0\.name: /],
+    ["an id of another type", json([listedFailed("a"), { ...listedFailed("b"), id: "2" }]), / not valid at 1\.id: /],
+    ["a status of another type", json([{ ...listedFailed("a"), status: null }]), / is not valid at 0\.status: /],
+    ["nothing, but breaks the connection off", reset, / is unreachable: .*NODE_USE_ENV_PROXY.*NODE_EXTRA_CA_CERTS/],
   ];
   for (const [title, answer, says] of REFUSALS) {
     test(`fails, so that nothing is stored, where GitLab answers ${title}`, async () => {
-      const gitlab = await start([listedFailed("unit tests")]);
+      const gitlab = await start([listedFailed("unit")]);
       gitlab.faults.push({ times: 9, matches: isJobs, answer });
-      const { outcome, isUntouched } = await count(openSource(variablesOf(gitlab)));
-      assert.match(outcome, says);
-      assert.match(outcome, /GitLab at 127\.0\.0\.1:\d+, asked for pipelines\/1005\/jobs of project 4242/);
-      assert.equal(isUntouched, true);
+      const peer = /GitLab at 127\.0\.0\.1:\d+, asked for pipelines\/1005\/jobs of project 4242, /;
+      await assertFails(openSource(variablesOf(gitlab)), says, peer);
     });
   }
+
+  test("never repeats what GitLab answered in more than a word: it may hold a token", async () => {
+    const gitlab = await start([]);
+    gitlab.faults.push({ times: 9, answer: answerWith(400, `your token ${TOKEN} is wrong`) });
+    await assert.rejects(
+      list(gitlab),
+      ({ message }: Error) => !message.includes(TOKEN) && / answered 400; /.test(message),
+    );
+  });
 
   test("says to set GITLAB_TOKEN where a job token gets a 404", async () => {
     const gitlab = await start([]);
     gitlab.faults.push({ times: 9, answer: answerWith(404) });
-    const byJobToken = list(gitlab, { GITLAB_TOKEN: "", CI_JOB_TOKEN: JOB_TOKEN });
-    await assert.rejects(byJobToken, /answered 404; set GITLAB_TOKEN to one with read_api/);
+    await assert.rejects(list(gitlab, AS_JOB), / answered 404; set GITLAB_TOKEN to one with read_api/);
   });
 
   test("fails where one of the pages is missing", async () => {
     const gitlab = await start(many(250));
     gitlab.faults.push({ times: 9, matches: ({ query }) => query.get("page") === "2", answer: answerWith(404) });
-    await assert.rejects(list(gitlab), /GitLab at .* answered 404/);
+    await assert.rejects(list(gitlab), /^Error: GitLab at .* answered 404/);
   });
 
   test("does not follow a redirect, whose host would get the token", async () => {
     const elsewhere = await startServer((_, response) => answerJson(response, []));
     cleanUp(elsewhere.close);
-    const gitlab = await start([listedFailed("unit tests")]);
+    const gitlab = await start([listedFailed("unit")]);
     const location = `${elsewhere.url}/api/v4/jobs`;
     gitlab.faults.push({ times: 9, answer: answerWith(302, "", { location }) });
-    await assert.rejects(list(gitlab), /GitLab at .* answered 302; check CI_API_V4_URL/);
+    await assert.rejects(list(gitlab), /^Error: GitLab at .* answered 302; check CI_API_V4_URL/);
     assert.deepEqual(elsewhere.requests, []);
   });
 
@@ -275,15 +321,15 @@ describe("openJobs() with GitLab", { concurrency: 8 }, () => {
     ["breaks a connection off once", reset],
   ] as const) {
     test(`asks again where GitLab ${title}`, async () => {
-      const gitlab = await start([listedFailed("unit tests")]);
+      const gitlab = await start([listedFailed("unit")]);
       gitlab.faults.push({ times: 1, matches: isJobs, answer });
       const { jobs } = await list(gitlab);
-      assert.deepEqual(outcomesOf(jobs), ["failed: unit tests"]);
+      assert.deepEqual(outcomesOf(jobs), ["failed: unit"]);
     });
   }
 
   test("waits after a 429 for as long as Retry-After says", async () => {
-    const gitlab = await start([listedFailed("unit tests")]);
+    const gitlab = await start([listedFailed("unit")]);
     let isLimited = true;
     gitlab.faults.push({
       times: 99,
@@ -297,23 +343,31 @@ describe("openJobs() with GitLab", { concurrency: 8 }, () => {
       },
     });
     const { jobs } = await list(gitlab);
-    assert.deepEqual(outcomesOf(jobs), ["failed: unit tests"]);
+    assert.deepEqual(outcomesOf(jobs), ["failed: unit"]);
     assert.equal(gitlab.requests.filter(isJobs).length, 2);
   });
 
   test("does not wait for longer than half a minute, and says so", async () => {
-    const gitlab = await start([listedFailed("unit tests")]);
-    gitlab.faults.push({ times: 9, matches: isJobs, answer: answerWith(429, "", { "retry-after": "120" }) });
-    await assert.rejects(list(gitlab), /GitLab at .* answered 429 and asks to wait for 120 s; try again later/);
+    const gitlab = await start([listedFailed("unit")]);
+    gitlab.faults.push({ times: 9, matches: isJobs, answer: answerWith(429, "", { "retry-after": "31" }) });
+    await assert.rejects(list(gitlab), /^Error: GitLab at .* answered 429 and asks to wait for 31 s; wait a while/);
     assert.equal(gitlab.requests.filter(isJobs).length, 1);
   });
+});
+
+test("a run with a job token alone says in the last line of its log that it sees no child pipelines", async (t) => {
+  const { gitlab, launch } = await setStage(t);
+  const { code, stdout, stderr } = await launch(AS_JOB, []).result;
+  assert.deepEqual([code, stderr], [0, ""]);
+  assert.match(stdout, /\nStored in .*; alerts go to .*; child pipelines are not seen without GITLAB_TOKEN\n$/);
+  assert.deepEqual(gitlab.requests.filter(isBridges), []);
 });
 
 describe("openJobs() with a GitLab that says nothing", () => {
   const cleanUp = makeCleanUp();
 
   test("asks again after at most half a minute", { timeout: 60_000 }, async () => {
-    const gitlab = await startWith(cleanUp, [listedFailed("unit tests")]);
+    const gitlab = await startWith(cleanUp, [listedFailed("unit")]);
     gitlab.faults.push({ times: 1, matches: isJobs, answer: hang });
     const { request } = http;
     const limits: number[] = [];
@@ -326,7 +380,7 @@ describe("openJobs() with a GitLab that says nothing", () => {
       return request(url, { ...options, timeout: 100 }, callback);
     }) as typeof request;
     const { jobs } = await openSource(variablesOf(gitlab))();
-    assert.deepEqual(outcomesOf(jobs), ["failed: unit tests"]);
+    assert.deepEqual(outcomesOf(jobs), ["failed: unit"]);
     assert.equal(limits.length, 3);
     for (const limit of limits) assert.ok(limit > 0 && limit <= 30_000, `${limit} ms`);
   });
@@ -378,16 +432,34 @@ describe("openJobs() follows GitLab's trigger jobs", { concurrency: 8 }, () => {
 
   const web = (status: string, rest: object = {}) => ({ bridges: [bridge("web", status, child(2001, rest))] });
 
-  test("whose child pipeline could not be made, and then could", async () => {
-    const failing = bridge("web", "failed", { downstream_pipeline: null, failure_reason: "x" });
-    assert.deepEqual((await list({ 1005: { bridges: [failing] } })).jobs, ["failed: web"]);
-    const empty = { 1005: web("failed", { status: "failed" }), 2001: {} };
-    assert.deepEqual((await list(empty)).jobs, ["failed: web"]);
-    const skipped = { ...empty, 2001: { jobs: [listed("unit", "skipped")] } };
-    assert.deepEqual((await list(skipped)).jobs, ["failed: web", "not run: web / unit"]);
-    const running = { ...empty, 2001: { jobs: [listedFailed("unit")] } };
-    assert.deepEqual((await list(running)).jobs, ["failed: web / unit", "passed: web"]);
-  });
+  const MADE: [title: string, bridge: GitLabBridge, jobs: GitLabJob[], expected: string[]][] = [
+    ["could not be made", bridge("web", "failed", { downstream_pipeline: null }), [], ["failed: web"]],
+    ["has no jobs", bridge("web", "failed", child(2001)), [], ["failed: web"]],
+    [
+      "has only jobs that did not run",
+      bridge("web", "failed", child(2001)),
+      [listed("unit", "skipped"), listed("e2e", "canceled")],
+      ["failed: web", "not run: web / e2e", "not run: web / unit"],
+    ],
+    [
+      "has a job that ran",
+      bridge("web", "failed", child(2001)),
+      [listedFailed("unit")],
+      ["failed: web / unit", "passed: web"],
+    ],
+    [
+      "has a job that may fail, and did",
+      bridge("web", "success", child(2001)),
+      [listedFailed("unit", { allow_failure: true })],
+      ["not run: web / unit", "passed: web"],
+    ],
+  ];
+  for (const [title, trigger, below, expected] of MADE) {
+    test(`of which the child pipeline ${title}`, async () => {
+      const { jobs } = await list({ 1005: { bridges: [trigger] }, 2001: { jobs: below } });
+      assert.deepEqual(jobs, expected);
+    });
+  }
 
   test("and counts one to another project by its own status", async () => {
     const elsewhere = (status: string) => ({ downstream_pipeline: { id: 9001, project_id: 77, status } });
@@ -463,13 +535,12 @@ describe("openJobs() follows GitLab's trigger jobs", { concurrency: 8 }, () => {
   });
 
   for (const status of [401, 403, 404]) {
-    test(`and warns once where they may not be read (${status}), naming GITLAB_TOKEN`, async () => {
+    test(`and warns once where they may not be read (${status}), with what to do; the jobs count`, async () => {
       const fault = { times: 9, matches: isBridges, answer: answerWith(status) };
-      const jobToken = { GITLAB_TOKEN: "", CI_JOB_TOKEN: JOB_TOKEN };
-      const { jobs, warnings } = await list({ 1005: { jobs: [listedFailed("lint")] } }, [fault], jobToken);
+      const { jobs, warnings } = await list({ 1005: { jobs: [listedFailed("lint")] } }, [fault]);
       assert.deepEqual(jobs, ["failed: lint"]);
       assert.equal(warnings.length, 1);
-      assert.match(warnings.join(), new RegExp(`child pipelines are not counted: .* ${status}; set GITLAB_TOKEN`));
+      assert.match(warnings.join(), new RegExp(`child pipelines are not counted: .* ${status}; .*GITLAB_TOKEN`));
     });
 
     test(`and warns once where the jobs of a child may not be read (${status}); the rest counts`, async () => {
@@ -500,75 +571,87 @@ describe("openJobs() follows GitLab's trigger jobs", { concurrency: 8 }, () => {
   ] as const) {
     test(`and fails where ${title} can't be read for another reason`, async () => {
       const down = list({ 1005: web("failed"), 2001: {} }, [{ times: 9, matches, answer: answerWith(500) }]);
-      await assert.rejects(down, /GitLab at .*, asked for pipelines\/\d+\/(bridges|jobs) .* answered 500, 3 times/);
+      await assert.rejects(down, /GitLab at .*, asked for pipelines\/\d+\/(bridges|jobs) .* answered 500; /);
     });
   }
 
   test("and tells of a token that expired by one error, not by a warning as well", async () => {
     const gitlab = await startWith(cleanUp, []);
     gitlab.faults.push({ times: 9, answer: answerWith(401) });
-    const jobs = openSource(variablesOf(gitlab));
-    const { outcome, warnings } = await count(jobs);
-    assert.match(outcome, /^GitLab at [^;]* answered 401; set GITLAB_TOKEN [^;]*$/);
-    assert.deepEqual(warnings, []);
-    const again = await count(jobs, { stored: 1005 });
-    assert.deepEqual([again.outcome, again.warnings.length], ["already-counted", 1]);
+    await assertFails(openSource(variablesOf(gitlab)), /^GitLab at [^;]* answered 401; set GITLAB_TOKEN [^;]*$/);
   });
 });
 
-/** The listing of a file with such a content. */
-async function listFile(cleanUp: CleanUp, content: unknown) {
+/** A source that lists a file with such a content. */
+function fileOf(cleanUp: CleanUp, content: unknown) {
   const folder = makeFolder({ "jobs.json": content });
   cleanUp(folder.remove);
-  return openSource({ PIPELINE_JOBS_FILE: join(folder.path, "jobs.json") })();
+  return openSource({ PIPELINE_JOBS_FILE: join(folder.path, "jobs.json") });
 }
 
 describe("openJobs() with a file as GitLab lists jobs", () => {
   const cleanUp = makeCleanUp();
-  const list = async (content: unknown) =>
-    (await listFile(cleanUp, content)).jobs.map(({ id, name, outcome }) => `${outcome}: ${name} ${id}`);
+  const list = (content: unknown) => fileOf(cleanUp, content)();
 
   const ATTEMPTS: [title: string, first: GitLabJob, second: GitLabJob, expected: string][] = [
     ["passed at last", listedFailed("a", { id: 201 }), listedPassed("a", { id: 202 }), "passed: a 202"],
     ["failed at last", listedPassed("a", { id: 201 }), listedFailed("a", { id: 202 }), "failed: a 202"],
     ["was canceled at last", listedFailed("a", { id: 201 }), listed("a", "canceled", { id: 202 }), "not run: a 202"],
     ["failed twice", listedFailed("a", { id: 201 }), listedFailed("a", { id: 202 }), "failed: a 202"],
+    ["is queued again", listedFailed("a", { id: 201 }), listed("a", "pending", { id: 202 }), "failed: a 201"],
+    ["runs again", listedPassed("a", { id: 201 }), listed("a", "running", { id: 202 }), "passed: a 201"],
   ];
   for (const [title, first, second, expected] of ATTEMPTS) {
-    test(`has one entry, the latest attempt, of a job that ${title}, in whatever order they are listed`, async () => {
-      assert.deepEqual(await list([first, second]), [expected]);
-      assert.deepEqual(await list([second, first]), [expected]);
+    test(`has one entry, the latest attempt that is over, of a job that ${title}, in either order`, async () => {
+      for (const attempts of [
+        [first, second],
+        [second, first],
+      ]) {
+        const { jobs } = await list(attempts);
+        assert.deepEqual(
+          jobs.map(({ id, name, outcome }) => `${outcome}: ${name} ${id}`),
+          [expected],
+        );
+      }
     });
   }
 
   test("takes a job that was allowed to fail for one that did not run", async () => {
-    assert.deepEqual(await list([listedFailed("a", { allow_failure: true, id: 5 })]), ["not run: a 5"]);
+    const { jobs } = await list([listedFailed("a", { allow_failure: true })]);
+    assert.deepEqual(outcomesOf(jobs), ["not run: a"]);
   });
 
-  const STATUSES = ["skipped", "manual", "canceled", "canceling", "scheduled"];
-  const UNFINISHED = ["running", "pending", "created", "preparing", "waiting_for_resource", "waiting_for_callback"];
-  for (const status of [...STATUSES, ...UNFINISHED]) {
+  for (const status of ["skipped", "manual", "canceled"]) {
     test(`takes a job that is ${status} for one that did not run, without a word`, async () => {
-      const { jobs, warnings, hasNotRun } = await listFile(cleanUp, [listed("a", status), listedPassed("b")]);
+      const { jobs, warnings } = await list([listed("a", status), listedPassed("b")]);
       assert.deepEqual([outcomesOf(jobs), warnings], [["not run: a", "passed: b"], []]);
-      assert.equal(hasNotRun, true);
+    });
+  }
+
+  const UNFINISHED = ["running", "pending", "created", "preparing", "waiting_for_resource", "waiting_for_callback"];
+  for (const status of [...UNFINISHED, "canceling"]) {
+    test(`takes a job that is ${status} for one that did not run, and warns that it had not finished`, async () => {
+      const { jobs, warnings } = await list([listed("a", status), listedPassed("b")]);
+      assert.deepEqual(outcomesOf(jobs), ["not run: a", "passed: b"]);
+      assert.equal(warnings.length, 1);
+      assert.match(warnings.join(), /jobs\.json has 1 job that had not finished: a$/);
     });
   }
 
   test("keeps the stage, the reason and the address of a failure", async () => {
     const details = { stage: "test", failure_reason: "stuck_or_timeout_failure", web_url: "https://x.example/1" };
-    const [job] = (await listFile(cleanUp, [listedFailed("a", details)])).jobs;
+    const [job] = (await list([listedFailed("a", details)])).jobs;
     assert.deepEqual([job?.stage, job?.reason, job?.url], ["test", "stuck_or_timeout_failure", "https://x.example/1"]);
   });
 
   test("leaves out an address that is none of http", async () => {
-    const [job] = (await listFile(cleanUp, [listedFailed("a", { web_url: "javascript:alert(1)" })])).jobs;
+    const [job] = (await list([listedFailed("a", { web_url: "javascript:alert(1)" })])).jobs;
     assert.deepEqual([job?.outcome, job?.url], ["failed", undefined]);
   });
 });
 
 let lastId = 500;
-/** A job as GitHub lists it. */
+/** A job as GitHub lists it: of attempt 1, and completed, unless it has no conclusion. */
 const job = (name: string, conclusion: string | null, rest: object = {}) => ({
   id: ++lastId,
   name,
@@ -579,10 +662,12 @@ const job = (name: string, conclusion: string | null, rest: object = {}) => ({
   steps: [],
   ...rest,
 });
+const again = { run_attempt: 2 };
 
 describe("openJobs() with a file as GitHub lists jobs", () => {
   const cleanUp = makeCleanUp();
-  const list = async (content: unknown) => (await listFile(cleanUp, content)).jobs;
+  const source = (content: unknown) => fileOf(cleanUp, content);
+  const list = async (content: unknown) => (await source(content)()).jobs;
 
   test("reads an array of pages, one page alone, and the jobs alone as --jq .jobs writes them", async () => {
     const [first, second] = [
@@ -597,31 +682,61 @@ describe("openJobs() with a file as GitHub lists jobs", () => {
   });
 
   test("takes a job that timed out for failed, and one that was cancelled for not run", async () => {
-    const [timedOut, cancelled] = await list([job("e2e", "timed_out"), job("unit", "cancelled")]);
-    const details = [timedOut, cancelled].map((listed) => `${listed?.name} ${listed?.outcome} ${listed?.reason}`);
+    const jobs = await list([job("e2e", "timed_out"), job("unit", "cancelled")]);
+    const details = jobs.map(({ name, outcome, reason }) => `${name} ${outcome} ${reason}`);
     assert.deepEqual(details.sort(), ["e2e failed timed_out", "unit not run undefined"]);
   });
 
-  test("takes all else for jobs that did not run, also what is not completed", async () => {
-    const conclusions = ["neutral", "cancelled", "skipped", "action_required", "stale", "startup_failure", null];
-    const jobs = conclusions.map((conclusion, i) => job(`job ${i}`, conclusion));
-    const statuses = ["in_progress", "queued", "waiting", "requested", "pending"];
-    const running = statuses.map((status, i) => job(`running ${i}`, i % 2 ? "success" : "failure", { status }));
-    const listing = await listFile(cleanUp, { jobs: [...jobs, ...running, job("c", "failure")] });
-    const outcomes = outcomesOf(listing.jobs).map((outcome) => outcome.split(":", 1)[0]);
-    assert.deepEqual(outcomes, ["failed", ...Array(jobs.length + running.length).fill("not run")]);
-    assert.deepEqual(listing.warnings, []);
+  for (const conclusion of ["neutral", "cancelled", "skipped", "action_required", "stale", "startup_failure"]) {
+    test(`takes a job whose conclusion is ${conclusion} for one that did not run, without a word`, async () => {
+      const { jobs, warnings } = await source([job("a", conclusion), job("b", "success")])();
+      assert.deepEqual([outcomesOf(jobs), warnings], [["not run: a", "passed: b"], []]);
+    });
+  }
+
+  for (const status of ["in_progress", "queued", "waiting", "requested", "pending"]) {
+    test(`warns of a job that is still ${status}, which did not run`, async () => {
+      const { jobs, warnings } = await source({ jobs: [job("a", "failure"), job("b", null, { status })] })();
+      assert.deepEqual(outcomesOf(jobs), ["failed: a", "not run: b"]);
+      assert.equal(warnings.length, 1);
+      assert.match(warnings.join(), /jobs\.json has 1 job that had not finished: b$/);
+    });
+  }
+
+  test("names five of many jobs that had not finished, each once", async () => {
+    const running = Array.from({ length: 7 }, (_, i) => [
+      job(`shard ${i}`, null),
+      job(`shard ${i}`, null, { run_attempt: 2, status: "queued" }),
+    ]);
+    const { warnings } = await source(running.flat())();
+    assert.match(warnings.join(), / has 7 jobs that had not finished: shard 0, shard 1, shard 2, shard 3, shard 4$/);
   });
 
-  test("has the latest of all attempts", async () => {
-    const [first, second] = [job("a", "failure"), job("a", "success", { run_attempt: 2 })];
+  test("has the latest of all attempts, whether or not they are numbered", async () => {
+    const [first, second] = [job("a", "failure"), job("a", "success", again)];
     assert.deepEqual(outcomesOf(await list([{ jobs: [second, first] }])), ["passed: a"]);
     const { run_attempt: _, ...without } = job("b", "failure");
     const { run_attempt: __, ...later } = job("b", "success");
     assert.deepEqual(outcomesOf(await list({ jobs: [without, later] })), ["passed: b"]);
   });
 
-  test("of two jobs with one name in the latest attempt, has the one that failed", async () => {
+  test("has each job by its own latest attempt: one failed and one was skipped, then one passed and one failed", async () => {
+    const first = [job("build", "failure"), job("test", "skipped")];
+    const second = [job("build", "success", again), job("test", "failure", again)];
+    assert.deepEqual(outcomesOf(await list([...first, ...second])), ["failed: test", "passed: build"]);
+  });
+
+  test("has the failure of a job that is queued again, and, when that is over, its outcome in that place", async () => {
+    const failure = job("unit", "failure");
+    const queued = job("unit", null, { ...again, status: "queued" });
+    const early = await count(source([failure, queued]));
+    assert.deepEqual([early.outcomes, early.strip], [["counted"], "✗✗"]);
+    assert.match(early.warnings.join(), /had not finished: unit$/);
+    const over = await count(source([failure, queued]), source([failure, job("unit", "success", again)]));
+    assert.deepEqual([over.outcomes, over.strip], [["counted", "counted"], "✗·"]);
+  });
+
+  test("of two jobs with one name in the latest attempt, has the one that failed, else one that passed", async () => {
     const jobs = [
       job("a", "failure", { id: 1 }),
       job("a", "success", { id: 2 }),
@@ -629,7 +744,7 @@ describe("openJobs() with a file as GitHub lists jobs", () => {
       job("b", "success", { id: 3 }),
     ];
     assert.deepEqual(outcomesOf(await list({ jobs })), ["failed: a", "passed: b"]);
-    const mended = [...jobs, job("a", "success", { id: 9, run_attempt: 2 })];
+    const mended = [...jobs, job("a", "success", { id: 9, ...again })];
     assert.deepEqual(outcomesOf(await list({ jobs: mended })), ["passed: a", "passed: b"]);
   });
 
@@ -667,7 +782,8 @@ describe("openJobs() with a file as GitHub lists jobs", () => {
 
 describe("openJobs() with a file of any CI", () => {
   const cleanUp = makeCleanUp();
-  const list = (content: unknown) => listFile(cleanUp, content);
+  const source = (content: unknown) => fileOf(cleanUp, content);
+  const list = (content: unknown) => source(content)();
 
   test("reads each entry by its own shape", async () => {
     const mixed = [
@@ -694,14 +810,14 @@ describe("openJobs() with a file of any CI", () => {
   });
 
   const THIRTY = Array.from({ length: 30 }, (_, i) => job(`job ${i}`, "success"));
-  for (const [title, content] of [
-    ["a page", { total_count: 47, jobs: THIRTY }],
-    ["pages", [17, 13].map((end, i) => ({ total_count: 47, jobs: THIRTY.slice(i * 17, i * 17 + end) }))],
-    ["an empty page", { total_count: 47, jobs: [] }],
-  ] as const) {
+  const INCOMPLETE: [title: string, content: unknown, jobs: number][] = [
+    ["a page", { total_count: 47, jobs: THIRTY }, 30],
+    ["pages", [0, 17].map((from, i) => ({ total_count: 47, jobs: THIRTY.slice(from, [17, 30][i]) })), 30],
+    ["an empty page", { total_count: 47, jobs: [] }, 0],
+  ];
+  for (const [title, content, jobs] of INCOMPLETE) {
     test(`refuses ${title} with fewer jobs than total_count says, with how to list all`, async () => {
-      const jobs = title === "an empty page" ? 0 : 30;
-      await assert.rejects(list(content), new RegExp(`jobs\\.json has ${jobs} of 47 jobs; .*--paginate --slurp`));
+      await assertFails(source(content), new RegExp(`jobs\\.json has ${jobs} of 47 jobs; .*--paginate --slurp`));
     });
   }
 
@@ -716,110 +832,72 @@ describe("openJobs() with a file of any CI", () => {
     ["an empty array", []],
     ["an empty page", { total_count: 0, jobs: [] }],
     ["an array of an empty page", [{ total_count: 0, jobs: [] }]],
-    ["jobs of which none ran", [listed("a", "skipped"), job("b", "cancelled"), job("c", null)]],
+    ["jobs of which none ran", [listed("a", "skipped"), job("b", "cancelled")]],
   ];
   for (const [title, content] of EMPTY) {
-    test(`warns of ${title}, and the histories stay`, async () => {
-      const { outcome, warnings, strip } = await count(() => list(content));
-      assert.deepEqual([outcome, warnings, strip], ["counted", [NOTHING_RAN], "✗"]);
+    test(`counts and stores nothing of ${title}, and warns of it`, async () => {
+      const { outcomes, warnings, isUntouched } = await count(source(content));
+      assert.deepEqual([outcomes, warnings, isUntouched], [["nothing-ran"], [NOTHING_RAN], true]);
     });
   }
 
-  const WORDS = /status is success or failed; .*conclusion is success, failure or timed_out/;
+  const STRANGERS: [title: string, job: object, says: RegExp][] = [
+    ["a status in capitals", { status: "FAILED" }, /not valid at 1\.status: Expected success, failed or .*completed/],
+    ["passed, which is Buildkite's", { status: "passed" }, /not valid at 1\.status: Expected success, failed or /],
+    ["a conclusion as a status", { status: "failure" }, /not valid at 1\.status: Expected success, failed or /],
+    ["a name of every object", { status: "constructor" }, /not valid at 1\.status: /],
+    ["an unknown conclusion", { status: "completed", conclusion: "error" }, /at 1\.conclusion: .*failure, timed_out/],
+    [
+      "a status as a conclusion",
+      { status: "completed", conclusion: "failed" },
+      /at 1\.conclusion: .*failure, timed_out/,
+    ],
+    ["a number for a conclusion", { status: "completed", conclusion: 1 }, /at 1\.conclusion: .*failure, timed_out/],
+  ];
+  for (const [title, words, says] of STRANGERS) {
+    test(`refuses ${title}, with its path and the words that may stand there`, async () => {
+      await assertFails(source([listedPassed("a"), { id: 2, name: "b", ...words }]), says);
+    });
+  }
 
-  test("warns of words that neither CI has, with how many jobs have each and which words count", async () => {
-    const { jobs, warnings } = await list([
-      { id: 1, name: "a", status: "FAILED" },
-      { id: 2, name: "b", status: "passed" },
-      { id: 3, name: "c", status: "FAILED" },
-      job("d", "error"),
-      job("e", "success"),
-      { id: 4, name: "f", status: "constructor" },
-    ]);
-    const notRun = ["a", "b", "c", "d", "f"].map((name) => `not run: ${name}`);
-    assert.deepEqual(outcomesOf(jobs), [...notRun, "passed: e"]);
-    assert.equal(warnings.length, 1);
-    for (const word of ["FAILED (2 jobs)", "passed (1 job)", "error (1 job)", "constructor (1 job)"])
-      assert.ok(warnings.join().includes(word), warnings.join());
-    assert.match(warnings.join(), WORDS);
+  test("names the page of a word that neither CI uses", async () => {
+    const pages = [{ jobs: [job("a", "success")] }, { jobs: [job("b", "success"), job("c", "error")] }];
+    await assertFails(source(pages), /jobs\.json is not valid at 1\.jobs\.1\.conclusion: /);
   });
 
-  test("takes the words of one CI in the place of the other's for unknown", async () => {
-    const { warnings } = await list([job("a", "failed"), { id: 1, name: "b", status: "failure" }, listedPassed("c")]);
-    assert.match(warnings.join(), /neither CI uses: failed \(1 job\), failure \(1 job\)/);
-  });
-
-  test("counts and stores nothing where such words are all that there is; a retry after mending it counts", async () => {
-    const strangers = [
-      { id: 1, name: "a", status: "FAILED" },
-      { id: 2, name: "b", status: "passed" },
-    ];
-    const { outcome, isUntouched } = await count(() => list([...strangers, listed("c", "skipped")]));
-    assert.match(outcome, /FAILED \(1 job\), passed \(1 job\); nothing is counted; /);
-    assert.match(outcome, WORDS);
-    assert.equal(isUntouched, true);
-    const mended = await count(() => list([{ id: 1, name: "unit tests", status: "failed" }]));
-    assert.deepEqual([mended.outcome, mended.strip], ["counted", "✗✗"]);
+  test("counts after a retry, when a word that neither CI uses is mended", async () => {
+    await assertFails(source([{ id: 1, name: "unit", status: "FAILED" }]), /0\.status/);
+    const mended = await count(source([{ id: 1, name: "unit", status: "failed" }]));
+    assert.deepEqual([mended.outcomes, mended.strip], [["counted"], "✗✗"]);
   });
 
   test("says of an id that is no number how to make one", async () => {
     const byBuildkite = [{ id: "0193-a1b2", name: "a", status: "failed" }];
-    await assert.rejects(list(byBuildkite), /jobs\.json is not valid at 0\.id: Expected a number, .*1000 \+ index/);
+    await assertFails(source(byBuildkite), /jobs\.json is not valid at 0\.id: Expected a number, .*1000 \+ index/);
   });
 
   test("says to use --slurp where there are several arrays, which is not JSON", async () => {
     const twoPages = [[job("a", "success")], [job("b", "success")]].map((page) => JSON.stringify(page)).join("\n");
-    await assert.rejects(list(twoPages), /jobs\.json is not JSON: .*--slurp/);
+    await assertFails(source(twoPages), /jobs\.json is not JSON: .*--slurp/);
   });
 
   for (const [title, content, path] of [
     ["an object without jobs", { message: "Not Found" }, "its top"],
     ["a job without a status", [{ id: 1, name: "a", conclusion: "failure" }], "0\\.status"],
+    ["a job without a name", [{ id: 1, status: "failed" }], "0\\.name"],
+    ["a job whose name is empty", [{ id: 1, name: "", status: "failed" }], "0\\.name"],
     ["jobs that are no list", { jobs: {} }, "0\\.jobs"],
     ["a page among jobs", [{ jobs: [] }, listedFailed("a")], "1\\.jobs"],
     ["null", null, "its top"],
     ["a text", '"jobs"', "its top"],
   ] as const) {
     test(`refuses ${title}, and says what belongs there`, async () => {
-      await assert.rejects(list(content), new RegExp(`jobs\\.json is not valid at ${path}: .*GitLab or GitHub lists`));
+      await assertFails(source(content), new RegExp(`jobs\\.json is not valid at ${path}: .*GitLab or GitHub lists`));
     });
   }
-});
 
-describe("a run that has nothing to count", { concurrency: 4 }, () => {
-  const cleanUp = makeCleanUp();
-
-  const ANSWERS: [title: string, answer: Fault["answer"]][] = [
-    ["is down", answerWith(502, "Bad Gateway")],
-    ["refuses the token", answerWith(401)],
-  ];
-  const ORDERS: [outcome: string, stored: number, warnings: number][] = [
-    ["out-of-order", 1006, 0],
-    ["already-counted", 1005, 1], // whether a re-run passed is not known
-  ];
-
-  for (const [outcome, stored, warned] of ORDERS) {
-    for (const [title, answer] of ANSWERS) {
-      test(`ends well as ${outcome} where GitLab ${title}, with ${warned} warnings`, async () => {
-        const gitlab = await startWith(cleanUp, []);
-        gitlab.faults.push({ times: 99, answer });
-        const { warnings, ...result } = await count(openSource(variablesOf(gitlab)), { stored });
-        assert.deepEqual(result, { outcome, strip: "✗", isUntouched: true });
-        assert.equal(warnings.length, warned, warnings.join("\n"));
-      });
-    }
-  }
-
-  test("does not wait for a GitLab that never answers, nor ask it again", { timeout: 120_000 }, async () => {
-    const gitlab = await startWith(cleanUp, []);
-    gitlab.faults.push({ times: 99, answer: hang });
-    const document = JSON.stringify({ pipeline_id: 1006, jobs: {} });
-    const folder = makeFolder({ "document.json": document });
-    cleanUp(folder.remove);
-    const pipeline = { CI_PIPELINE_ID: "1005", CI_COMMIT_SHA: "0ddba11", JOB_EXECUTIONS_URL: "document.json" };
-    const { code, stdout } = await run(["--json"], { ...variablesOf(gitlab), ...pipeline }, folder.path);
-    assert.deepEqual([code, JSON.parse(stdout).outcome], [0, "out-of-order"]);
-    assert.equal(readFileSync(join(folder.path, "document.json"), "utf8"), document);
-    assert.ok(gitlab.requests.length <= 2, `${gitlab.requests.length} requests`); // it may end before the first arrives
+  test("refuses a file that is not there, or is not UTF-8, by its name", async () => {
+    await assertFails(openSource({ PIPELINE_JOBS_FILE: "nowhere/jobs.json" }), /^Cannot read nowhere\/jobs\.json: /);
+    await assertFails(source(Buffer.from('[{"name": "é"}]', "latin1")), /^Cannot read .*jobs\.json: .*utf-8/);
   });
 });
