@@ -29,12 +29,10 @@ const [MINUTE_MS, HOUR_MS, DAY_MS] = [60_000, 3_600_000, 86_400_000];
 /** An object, and no array: valibot's own schemas take both. */
 const PlainObject = v.custom<Record<string, unknown>>(isPlainObject, "Expected an object");
 const Count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+const TIME = /^\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:?\d\d)$/;
 const Timestamp = v.pipe(
   v.string(),
-  v.check(
-    (text) => /^\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:?\d\d)$/.test(text) && Number.isFinite(Date.parse(text)),
-    "Expected a time, e.g. 2026-11-23T10:00:00Z",
-  ),
+  v.check((text) => TIME.test(text) && !Number.isNaN(Date.parse(text)), "Expected a time, e.g. 2026-11-23T10:00:00Z"),
 );
 // An address or a note that does not fit is left out: a message does as well without.
 const Address = orNothing(v.pipe(v.string(), v.regex(/^https?:\/\/[^\s/]/i)));
@@ -57,21 +55,13 @@ export type Execution = v.InferOutput<typeof Execution>;
 const Turn = v.looseObject({ commit: v.string(), title: v.optional(v.string()), from: v.optional(v.string()) });
 export type Turn = v.InferOutput<typeof Turn>;
 
-/** A run that is just telling something, and until when no other run does. */
+/** The run that is just telling something, and until when no other run does. */
 const Claim = v.object({ until: Timestamp, by: v.string() });
 type Claim = v.InferOutput<typeof Claim>;
 
 const Kind = v.picklist(["consecutive", "cumulative", "recovered", "gone"]);
 export type Kind = v.InferOutput<typeof Kind>;
 
-/**
- * An alert: `consecutive` (broken) or `cumulative` (failing often) while it is open, then
- * `recovered` or `gone`. It opened `at`; it last changed at `changed_at`, on the `day`, in the
- * pipeline `pipeline_id`. `times`, `executions` and `turned` say what was true then.
- *
- * `told` has the channels that know of it, each with the `changed_at` that it was told last, and
- * `claims` those that are just being told. The channel "" is the broadcast channel.
- */
 const Alert = v.pipe(
   v.looseObject({
     kind: Kind,
@@ -92,6 +82,13 @@ const Alert = v.pipe(
     changed_at ? { ...alert, changed_at } : { ...alert, changed_at: alert.at, told: { "": alert.at } },
   ),
 );
+/**
+ * An alert: `consecutive` (broken) or `cumulative` (failing often) while it is open, then
+ * `recovered` or `gone`. It opened `at`; it last changed at `changed_at`, on the `day`, in the
+ * pipeline `pipeline_id`. `times`, `executions` and `turned` say what was true then. `told` has the
+ * channels that know of it ("": the broadcast channel), each with the `changed_at` that it was told
+ * last; `claims`, those that are just being told. The alert before closed in the pipeline `after`.
+ */
 export type Alert = v.InferOutput<typeof Alert>;
 
 const StoredJob = v.pipe(
@@ -104,10 +101,7 @@ const StoredJob = v.pipe(
     alert: v.optional(Alert),
   }),
   v.check((job) => (job.jobs_info ?? job.cumulative_failures) !== undefined, "Expected an array jobs_info"),
-  v.transform(({ cumulative_failures, jobs_info = cumulative_failures ?? [], ...job }) => {
-    const { turned: _, executions_since_alert: __, ...rest } = job; // of version 3
-    return { ...rest, jobs_info };
-  }),
+  v.transform(({ cumulative_failures, jobs_info = cumulative_failures ?? [], ...job }) => ({ ...job, jobs_info })),
 );
 /** The history of a job: its window, oldest execution first, and its alert. */
 export type TrackedJob = v.InferOutput<typeof StoredJob>;
@@ -124,11 +118,6 @@ export type Project = v.InferOutput<typeof Project>;
 const Pass = v.object({ commit: v.string(), pipeline: Count, day: Count });
 type Pass = v.InferOutput<typeof Pass>;
 
-const Passes = v.pipe(
-  mapOf(orNothing(Pass)),
-  v.transform((passes) => new Map([...passes].flatMap(([name, pass]) => (pass ? [[name, pass] as const] : [])))),
-);
-
 const JobExecutions = v.pipe(
   PlainObject,
   v.looseObject({
@@ -141,9 +130,15 @@ const JobExecutions = v.pipe(
     last_date: v.optional(v.string()),
     hello: v.optional(Claim),
     jobs: mapOf(StoredJob),
-    passed: v.fallback(v.optional(Passes, {}), () => new Map<string, Pass>()),
+    passed: v.fallback(v.optional(mapOf(Pass), {}), () => new Map<string, Pass>()),
   }),
-  v.transform(({ pending_alerts: _, ...document }) => ({ ...document, jobs: placeLast(document) })), // _: of version 3
+  v.transform((document) => {
+    for (const { jobs_info } of document.jobs.values()) {
+      const last = jobs_info.at(-1); // the original does not say of which pipeline it is
+      if (last) last.pipeline ??= document.pipeline_id;
+    }
+    return document;
+  }),
 );
 /**
  * The document in memory. Keys that it does not know are kept. `days` counts the days of UTC on
@@ -151,16 +146,6 @@ const JobExecutions = v.pipe(
  * message of the first day is delivered.
  */
 export type JobExecutions = v.InferOutput<typeof JobExecutions>;
-
-/** The last execution of a job counts as of the stored pipeline, where it does not say which. */
-function placeLast({ jobs, pipeline_id }: { jobs: Map<string, TrackedJob>; pipeline_id: number }) {
-  for (const [name, job] of jobs) {
-    const last = job.jobs_info.at(-1);
-    if (!last || last.pipeline !== undefined) continue;
-    jobs.set(name, { ...job, jobs_info: job.jobs_info.with(-1, { ...last, pipeline: pipeline_id }) });
-  }
-  return jobs;
-}
 
 function orNothing<T extends v.GenericSchema>(schema: T) {
   return v.fallback(v.nullish(schema), undefined);
@@ -206,6 +191,7 @@ export async function checkConsistentFailures(task: Task, world: World): Promise
   listing.catch(() => {}); // whoever awaits it sees the error
   const { broadcast } = world.sender;
 
+  // The document is retrieved and uploaded by changeDocument, again where another run was faster.
   const counted = await changeDocument(task, world, async (stored) => {
     const before = stored ?? createInitialJobExecutions();
     const update = updateStatistics(before, await listing, task);
@@ -221,12 +207,12 @@ export async function checkConsistentFailures(task: Task, world: World): Promise
 
 /**
  * Reads the document, changes and stores it, and does that again where another run stored it first.
- * Where `change` returns the very document that it was given, nothing is stored. An upload whose
- * answer got lost is sent again by the SDK, and then refused: so a run knows its own by its id.
+ * A document that did not change is not stored. An upload whose answer got lost is sent again by
+ * the SDK, and then refused: so each has an id, by which a run knows its own.
  */
-async function changeDocument<T extends { document: JobExecutions }>(
-  { dryRun }: Pick<Task, "dryRun">,
-  { store, pause, signal }: Pick<World, "store" | "pause" | "signal">,
+async function changeDocument<T extends { before: JobExecutions; document: JobExecutions }>(
+  { dryRun }: Task,
+  { store, pause, signal }: Omit<World, "jobs" | "sender">,
   change: (stored: JobExecutions | undefined) => Promise<T>,
 ): Promise<T> {
   let last: T | undefined;
@@ -234,16 +220,14 @@ async function changeDocument<T extends { document: JobExecutions }>(
     const stored = await retrieveJobExecutions(store, signal);
     if (last && stored?.document.upload === last.document.upload) return last;
     const changed = await change(stored?.document);
-    if (dryRun || changed.document === stored?.document) return changed;
+    if (dryRun || changed.document === changed.before) return changed;
     last = { ...changed, document: { ...changed.document, upload: randomUUID() } };
-    if (await uploadJobExecutions(last.document, stored?.version, { store, signal })) return last;
+    if (await uploadJobExecutions(last.document, stored?.version, store, signal)) return last;
     await pause(Math.random() * Math.min(100 * 2 ** attempt, 2_000));
   }
-  throw failure(
-    `${CANNOT_UPLOAD} ${store.source}: it was refused ${MAX_UPLOADS} times, as if others always stored first`,
-    "retry this job if other pipelines end at the same time; if none do, the store refuses its own version: " +
-      "set S3_CONDITIONAL_WRITES=off",
-  );
+  const what = `${CANNOT_UPLOAD} ${store.source}: it was refused ${MAX_UPLOADS} times, as if others always stored first`;
+  const others = "retry this job if other pipelines end at the same time";
+  throw failure(what, `${others}; if none do, the store refuses its own version: set S3_CONDITIONAL_WRITES=off`);
 }
 
 /** Reads the document, if there is one. Throws where it can't be read or is not valid. */
@@ -266,15 +250,16 @@ export function createInitialJobExecutions(): JobExecutions {
 export function uploadJobExecutions(
   document: JobExecutions,
   version: string | undefined,
-  { store, signal }: { store: Store; signal: AbortSignal },
-): Promise<boolean> {
+  store: Store,
+  signal: AbortSignal,
+) {
   return store.write(Buffer.from(JSON.stringify(toStored(document))), version, signal);
 }
 
 /** The document as it is stored. */
-function toStored({ jobs, passed, ...rest }: JobExecutions) {
+function toStored({ jobs, passed, days, ...rest }: JobExecutions) {
   const passes = passed.size > 0 ? { passed: Object.fromEntries(passed) } : {};
-  return { ...rest, days: rest.days || undefined, jobs: Object.fromEntries(jobs), ...passes };
+  return { ...rest, ...(days > 0 ? { days } : {}), jobs: Object.fromEntries(jobs), ...passes };
 }
 
 // === What only computes: no token, no time, no connection, no file, and nothing of the process.
@@ -286,6 +271,7 @@ const BEGAN_ANEW_MS = 7 * DAY_MS;
 const MAX_TITLE = 150;
 
 type Outcome = "counted" | "late" | "nothing-ran";
+type Counting = Pick<Task, "pipeline" | "limits" | "now">;
 
 /** What a pipeline makes of the document. `ran` has the jobs that failed or passed, by their names. */
 export type Update = {
@@ -296,8 +282,6 @@ export type Update = {
   warnings: string[];
 };
 
-type Counting = Pick<Task, "pipeline" | "limits" | "now">;
-
 /**
  * Adds the outcome of a pipeline to the histories, and returns a new document. A pipeline that is
  * older than the stored one is only filed: it brings older rules and another clock. Throws where
@@ -305,12 +289,12 @@ type Counting = Pick<Task, "pipeline" | "limits" | "now">;
  */
 export function updateStatistics(before: JobExecutions, listing: Listing, counting: Counting): Update {
   const { pipeline, limits } = counting;
-  checkPlace(before, counting);
-  const counts = ({ name, outcome, reason }: PipelineJob) =>
-    outcome !== "not run" &&
-    !ruleOf(name, limits)?.ignore &&
-    !(outcome === "failed" && reason && limits.IGNORE_FAILURES.some((pattern) => pattern.test(reason)));
-  const ran = new Map(listing.jobs.filter(counts).map((job) => [job.name, job]));
+  checkOrder(before, counting);
+  const hasRun = ({ name, outcome, reason }: PipelineJob) => {
+    const isIgnored = outcome === "failed" && reason && limits.IGNORE_FAILURES.some((pattern) => pattern.test(reason));
+    return outcome !== "not run" && !isIgnored && !ruleOf(name, limits)?.ignore;
+  };
+  const ran = new Map(listing.jobs.filter(hasRun).map((job) => [job.name, job]));
   const update = { listing, ran, warnings: listing.warnings };
   if (ran.size === 0) {
     const warning = "No job of this pipeline failed or passed: check that the list of jobs is complete";
@@ -319,23 +303,21 @@ export function updateStatistics(before: JobExecutions, listing: Listing, counti
   if (pipeline.CI_PIPELINE_ID < before.pipeline_id) {
     return { ...update, outcome: "late", document: fileExecutions(before, ran, counting) };
   }
-  const dated = { ...before, ...describeLatest(before, counting) };
-  return { ...update, outcome: "counted", document: judgeJobs(fileExecutions(dated, ran, counting), counting) };
+  const filed = fileExecutions({ ...before, ...describeLatest(before, counting) }, ran, counting);
+  return { ...update, outcome: "counted", document: judgeJobs(filed, counting) };
 }
 
-function checkPlace({ pipeline_id, counted_at, project }: JobExecutions, { pipeline, now }: Counting) {
+function checkOrder({ pipeline_id, counted_at = "", project }: JobExecutions, { pipeline, now }: Counting) {
   const { CI_PIPELINE_ID: id, CI_PROJECT_URL: url } = pipeline;
   if (url && project?.url && url !== project.url) {
-    throw failure(
-      `Cannot count a pipeline of ${url}: the document is that of ${project.url}`,
-      'give each project a JOB_EXECUTIONS_URL of its own; if it has moved, take the key "project" out of the document',
-    );
+    const what = `Cannot count a pipeline of ${url}: the document is that of ${project.url}`;
+    const moved = 'if it has moved, take the key "project" out of the document';
+    throw failure(what, `give each project a JOB_EXECUTIONS_URL of its own; ${moved}`);
   }
-  if (id < pipeline_id && counted_at && now.getTime() - Date.parse(counted_at) > BEGAN_ANEW_MS) {
-    throw failure(
-      `Cannot count pipeline ${id}: it is older than ${pipeline_id}, which was the latest, on ${counted_at.slice(0, 10)}`,
-      "if the ids began anew (a moved project, a renamed workflow), set JOB_EXECUTIONS_URL to a new document",
-    );
+  if (id < pipeline_id && now.getTime() - Date.parse(counted_at) > BEGAN_ANEW_MS) {
+    const what = `Cannot count pipeline ${id}: it is older than ${pipeline_id}, the latest, of ${counted_at.slice(0, 10)}`;
+    const anew = "if the ids began anew (a moved project, a renamed workflow)";
+    throw failure(what, `${anew}, set JOB_EXECUTIONS_URL to a new document`);
   }
 }
 
@@ -344,36 +326,27 @@ function describeLatest({ days, last_date, counted_at = "", project }: JobExecut
   const { CI_PIPELINE_ID: pipeline_id, CI_COMMIT_SHA: commit } = pipeline;
   const at = now.toISOString();
   const [today, seen] = [at.slice(0, 10), last_date ?? counted_at.slice(0, 10)];
+  const dates = today > seen ? { days: days + 1, last_date: today } : { days, last_date: seen };
   const known = { ...project, ...projectOf(pipeline) };
-  return {
-    pipeline_id,
-    commit,
-    counted_at: at,
-    project: Object.keys(known).length > 0 ? known : undefined,
-    days: today > seen ? days + 1 : days,
-    last_date: today > seen ? today : seen,
-  };
+  return { pipeline_id, commit, counted_at: at, project: Object.keys(known).length > 0 ? known : undefined, ...dates };
 }
 
-/** Files how each job did that ran. One that is not tracked only has the pass that it did last. */
+/** Files what ran. Of a job that is not tracked, only the latest pass is kept, until it fails. */
 function fileExecutions(document: JobExecutions, ran: Update["ran"], { pipeline, limits, now }: Counting) {
   const { CI_PIPELINE_ID: id, CI_COMMIT_SHA: commit } = pipeline;
-  const jobs = new Map(document.jobs);
-  const passed = new Map(document.passed);
-  const rest = { commit, pipeline: id, title: titleOf(pipeline) };
+  const [jobs, passed] = [new Map(document.jobs), new Map(document.passed)];
+  const own = { commit, pipeline: id, title: titleOf(pipeline) };
   for (const [name, { id: job, outcome }] of ran) {
-    const failing = outcome === "failed";
-    const pass = passed.get(name);
-    const tracked = jobs.get(name);
+    const [tracked, pass] = [jobs.get(name), passed.get(name)];
     if (!tracked && pass && pass.pipeline > id) continue;
-    if (!tracked && !failing) {
+    if (!tracked && outcome === "passed") {
       passed.set(name, { commit, pipeline: id, day: document.days });
       continue;
     }
     const remembered = pass ? [{ id: null, failing: false, commit: pass.commit, pipeline: pass.pipeline }] : [];
     const history = tracked ?? { consecutive_failures: 0, jobs_info: remembered };
-    const execution = failing ? { id: job, failing, ...rest } : { id: null, failing, ...rest };
-    const filed = fileExecution(history, execution, windowOf(name, limits));
+    const how = outcome === "failed" ? { id: job, failing: true } : { id: null, failing: false };
+    const filed = fileExecution(history, { ...how, ...own }, windowOf(name, limits));
     jobs.set(name, { ...filed, last_run: now.toISOString(), last_day: document.days });
     passed.delete(name);
   }
@@ -386,23 +359,19 @@ function fileExecutions(document: JobExecutions, ran: Update["ran"], { pipeline,
  */
 function fileExecution(job: TrackedJob, execution: Execution & { pipeline: number }, length: number): TrackedJob {
   const { jobs_info: window } = job;
-  const [oldest] = window;
   const { pipeline } = execution;
-  if (oldest && placeOf(oldest) > pipeline) return job;
-  // The pass in front stays, as what is known of the time before: this very pipeline may have passed at first.
-  const isInFront = (other: Execution) => other === oldest && !other.failing && execution.failing;
-  const earlier = window.filter(
-    (other) => placeOf(other) < pipeline || (placeOf(other) === pipeline && isInFront(other)),
-  );
-  const later = window.filter((other) => placeOf(other) > pipeline);
-  const jobs_info = [...earlier, execution, ...later]
-    .slice(-Math.max(length, window.length))
-    .map((other, i, all) => (all[i - 1]?.failing === !other.failing ? other : { ...other, title: undefined }));
+  if (window[0] && placeOf(window[0]) > pipeline) return job;
+  // A pass in front stays before a failure of its own pipeline: it is what is known of the time before.
+  const isFront = (other: Execution) => other === window[0] && !other.failing && execution.failing;
+  const earlier = window.filter((one) => placeOf(one) < pipeline || (placeOf(one) === pipeline && isFront(one)));
+  const later = window.filter((one) => placeOf(one) > pipeline);
+  const kept = [...earlier, execution, ...later].slice(-Math.max(length, window.length));
+  const jobs_info = kept.map((one, i) => (kept[i - 1]?.failing === !one.failing ? one : { ...one, title: undefined }));
   const isNew = earlier.length + later.length === window.length;
   const streak = lastThat(jobs_info, true).length;
-  const known = job.consecutive_failures + (isNew ? 1 : 0); // it may have begun before the window
-  const consecutive_failures = streak === jobs_info.length ? Math.max(streak, known) : streak;
-  return { ...job, consecutive_failures, jobs_info };
+  const isLonger = streak === jobs_info.length; // it may have begun before the window
+  const known = isLonger ? job.consecutive_failures + (isNew ? 1 : 0) : 0;
+  return { ...job, consecutive_failures: Math.max(streak, known), jobs_info };
 }
 
 /** By its pipeline; the original's executions come before all others. */
@@ -412,10 +381,9 @@ function placeOf({ pipeline = -1 }: Execution) {
 
 /** The first line of a commit's message; of a merge, the first that says what was merged. */
 function titleOf({ CI_COMMIT_MESSAGE = "" }: Pipeline): string | undefined {
-  const lines = CI_COMMIT_MESSAGE.split(/[\r\n]+/).map((line) => line.trim());
-  const [first, ...others] = lines.filter((line) => line !== "");
+  const lines = CI_COMMIT_MESSAGE.split(/[\r\n]+/).flatMap((line) => line.trim() || []);
   const isMerge = (line: string) => /^Merge (branch|pull request|remote-tracking|tag|commit) /.test(line);
-  const title = first && isMerge(first) ? (others.find((line) => !isMerge(line)) ?? first) : first;
+  const title = isMerge(lines[0] ?? "") ? (lines.find((line) => !isMerge(line)) ?? lines[0]) : lines[0];
   return title && cut(title, MAX_TITLE);
 }
 
@@ -424,37 +392,33 @@ function judgeJobs(document: JobExecutions, { pipeline, limits, now }: Counting)
   const { days } = document;
   const isOld = (day = days) => days - day > FORGET_DAYS;
   const isIgnored = (name: string) => Boolean(ruleOf(name, limits)?.ignore);
-  const known = [...document.passed].filter(([name, { day }]) => !isOld(day) && !isIgnored(name));
-  const passed = new Map(known);
+  const passed = new Map([...document.passed].filter(([name, { day }]) => !isOld(day) && !isIgnored(name)));
   const jobs = new Map<string, TrackedJob>();
   for (const [name, stored] of document.jobs) {
-    const { last_day = days, jobs_info } = stored;
-    const job = { ...stored, last_day, jobs_info: jobs_info.slice(-windowOf(name, limits)) };
+    const jobs_info = stored.jobs_info.slice(-windowOf(name, limits));
+    const job = { ...stored, last_day: stored.last_day ?? days, jobs_info };
     const isGone = isOld(job.last_day) || isIgnored(name);
-    const change = isGone ? closeAsGone(job) : changeOf(job, thresholdsOf(name, limits));
-    const alert = changeAlert(job, change, { pipeline_id: pipeline.CI_PIPELINE_ID, at: now.toISOString(), day: days });
-    const isWaiting = alert !== undefined && !isOpen(alert) && isToBeTold(alert) && !isOld(alert.day);
-    const last = job.jobs_info.at(-1);
-    if ((!isGone && failuresIn(job.jobs_info).length > 0) || isOpen(alert) || isWaiting) {
+    const change = isGone ? isOpen(job.alert) && "gone" : changeOf(job, thresholdsOf(name, limits));
+    const when = { pipeline_id: pipeline.CI_PIPELINE_ID, changed_at: now.toISOString(), day: days };
+    const alert = change ? changeAlert(job, change, when) : job.alert;
+    const isWaiting = alert !== undefined && isToBeTold(alert) && !isOld(alert.day);
+    const last = jobs_info.at(-1);
+    if ((!isGone && failuresIn(jobs_info).length > 0) || isOpen(alert) || isWaiting) {
       jobs.set(name, { ...job, alert });
     } else if (!isGone && last?.commit) {
-      passed.set(name, { commit: last.commit, pipeline: Math.max(placeOf(last), 0), day: job.last_day });
+      passed.set(name, { commit: last.commit, pipeline: last.pipeline ?? 0, day: job.last_day });
     }
   }
   return { ...document, jobs, passed };
-}
-
-function closeAsGone({ alert }: TrackedJob) {
-  return isOpen(alert) ? "gone" : undefined;
 }
 
 export function isOpen(alert: Alert | undefined): boolean {
   return alert?.kind === "consecutive" || alert?.kind === "cumulative";
 }
 
-/** Whether some channel knows, or may know, of an alert that it must hear the end of. */
+/** Whether some channel knows, or may know, of an alert, and must hear of its end. */
 function isToBeTold({ told = {}, claims = {} }: Alert) {
-  return Object.keys(told).length + Object.keys(claims).length > 0;
+  return Object.keys({ ...told, ...claims }).length > 0;
 }
 
 type Change = Kind | "flaky";
@@ -462,8 +426,8 @@ type Change = Kind | "flaky";
 /**
  * The rules for alerts: what the window of a job does to its alert. It opens or becomes broken
  * (`consecutive`), opens as failing often (`cumulative`), closes (`recovered`), or, while a broken
- * job only looks mended, is `flaky`. Undefined: nothing changes. `inARow` and `often` are the
- * thresholds of the job. What belongs to an alert before does not count again.
+ * job only looks mended, is `flaky`. Undefined: nothing changes. What belongs to an alert before
+ * does not count again.
  */
 export function changeOf(job: TrackedJob, { inARow, often }: Thresholds): Change | undefined {
   const { alert } = job;
@@ -497,45 +461,38 @@ function failedInARow(job: TrackedJob) {
   return streak === job.jobs_info.length ? job.consecutive_failures : streak;
 }
 
-type When = { pipeline_id: number; at: string; day: number };
-
 /** The alert of a job after a change, with what is true now: it is told from that, also later. */
-function changeAlert(job: TrackedJob, change: Change | undefined, { at, ...when }: When): Alert | undefined {
+function changeAlert(job: TrackedJob, change: Change, when: Pick<Alert, "pipeline_id" | "changed_at" | "day">): Alert {
   const { alert } = job;
-  if (!change) return alert;
-  if (change === "flaky") return alert && { ...alert, flaky: true };
-  const { told, claims } = alert ?? {};
-  const changed = { ...when, changed_at: at, kind: change, flaky: undefined, ...factsOf(job, change) };
-  if (alert && isOpen(alert)) {
-    // Who hears of a job that only failed often needs no recovery of it.
-    const isSilent = change === "recovered" && alert.kind === "cumulative" && !alert.flaky;
-    return { ...alert, ...changed, ...(isSilent ? { told: undefined, claims: undefined } : {}) };
+  if (change === "flaky" && alert) return { ...alert, flaky: true };
+  const kind = change === "flaky" ? "consecutive" : change;
+  const changed = { ...when, kind, flaky: undefined, ...factsOf(job, kind) };
+  if (!alert || !isOpen(alert)) {
+    // Somebody may still wait for the end of a broken alert before: then this one is its sequel, whose end is told.
+    const isSequel = kind === "cumulative" && alert !== undefined && isToBeTold(alert);
+    const { pipeline_id: after, told, claims } = alert ?? {};
+    return { ...changed, at: when.changed_at, after, told, claims, flaky: isSequel || undefined };
   }
-  // Somebody may still wait for the end of a broken alert before: then this one is its sequel.
-  const isSequel = change === "cumulative" && alert !== undefined && isToBeTold(alert);
-  return { ...changed, at, after: alert?.pipeline_id, told, claims, flaky: isSequel || undefined };
+  // Who only heard that a job fails often needs no recovery of it.
+  const isSilent = kind === "recovered" && alert.kind === "cumulative" && !alert.flaky;
+  return { ...alert, ...changed, ...(isSilent ? { told: undefined, claims: undefined } : {}) };
 }
 
-/** What is said of an alert of a kind: how often the job failed or passed, and where it turned. */
-function factsOf(job: TrackedJob, kind: Kind) {
+/** What is said of an alert: how often the job failed or passed, and where that streak began. */
+function factsOf(job: TrackedJob, kind: Kind): Pick<Alert, "times" | "executions" | "turned"> {
   const executions = sinceAlertBefore(job);
-  const failures = failuresIn(executions).length;
-  const turned = turnOf(job.jobs_info, executions, kind === "consecutive");
-  return {
-    consecutive: { times: failedInARow(job), executions: undefined, turned },
-    cumulative: { times: failures, executions: executions.length, turned: undefined },
-    recovered: { times: lastThat(executions, false).length, executions: undefined, turned },
-    gone: { times: undefined, executions: undefined, turned: undefined },
-  }[kind];
-}
-
-/** Where the last streak of failures (or passes) began, and what came before it in the window. */
-function turnOf(window: Execution[], executions: Execution[], failing: boolean): Turn | undefined {
-  const [first] = lastThat(executions, failing);
-  if (!first?.commit) return undefined;
-  const before = window[window.indexOf(first) - 1];
-  const from = before && before.failing !== failing ? (before.commit ?? undefined) : undefined;
-  return { commit: first.commit, title: first.title, from };
+  const nothing = { times: undefined, executions: undefined, turned: undefined };
+  if (kind === "gone") return nothing;
+  if (kind === "cumulative") {
+    return { ...nothing, times: failuresIn(executions).length, executions: executions.length };
+  }
+  const streak = lastThat(executions, kind === "consecutive");
+  const times = kind === "consecutive" ? failedInARow(job) : streak.length;
+  const [first] = streak;
+  if (!first?.commit) return { ...nothing, times };
+  const before = job.jobs_info[job.jobs_info.indexOf(first) - 1];
+  const from = before?.failing === !first.failing ? (before.commit ?? undefined) : undefined;
+  return { ...nothing, times, turned: { commit: first.commit, title: first.title, from } };
 }
 
 /** The executions as a strip, the oldest first. */
@@ -593,16 +550,15 @@ const Bridge = v.object({
 });
 type Bridge = v.InferOutput<typeof Bridge>;
 
-const UNFINISHED = ["created", "preparing", "pending", "running", "waiting_for_resource", "waiting_for_callback"];
-const UNFINISHED_AT_GITHUB = ["queued", "in_progress", "waiting", "requested"];
-const NOT_FINISHED = [...UNFINISHED, ...UNFINISHED_AT_GITHUB, "canceling", "scheduled"];
-const STATUSES = ["success", "failed", "canceled", "skipped", "manual", "completed", ...NOT_FINISHED];
+const RUNNING = ["created", "preparing", "pending", "running", "waiting_for_resource", "waiting_for_callback"];
+const UNFINISHED = [...RUNNING, "canceling", "scheduled", "queued", "in_progress", "waiting", "requested"];
+const STATUSES = ["success", "failed", "canceled", "skipped", "manual", "completed", ...UNFINISHED];
 const CONCLUSIONS = ["success", "failure", "timed_out", "neutral", "cancelled", "skipped", "action_required"];
 
-/** A job in a file: a word that neither CI uses may be anything, also a failure. */
+/** A job in a file: there, a word that neither CI uses may be anything, also a failure. */
 const JobInFile = v.object({
   ...ListedJob.entries,
-  status: v.picklist(STATUSES, "Expected success, failed or another status of GitLab, or completed, as GitHub has it"),
+  status: v.picklist(STATUSES, "Expected success, failed or another status of GitLab's, or GitHub's completed"),
   conclusion: v.nullish(
     v.picklist([...CONCLUSIONS, "stale", "startup_failure"], `Expected one of ${CONCLUSIONS.join(", ")}`),
   ),
@@ -623,22 +579,15 @@ const PagesOfJobs = v.lazy((json) => {
 type Attempt = PipelineJob & { attempt: number; isFinished: boolean };
 
 function toAttempt(job: ListedJob): Attempt {
-  const { id, name, status, conclusion, run_attempt, stage, failure_reason, web_url, html_url } = job;
-  const isGitHub = status === "completed";
-  const word = isGitHub ? conclusion : status;
-  const hasFailed = isGitHub ? word === "failure" || word === "timed_out" : word === "failed";
+  const { id, name, status, conclusion, stage, failure_reason, web_url, html_url } = job;
+  const word = status === "completed" ? (conclusion ?? "in_progress") : status;
+  const hasFailed = word === (status === "completed" ? "failure" : "failed") || word === "timed_out";
   const otherwise = word === "success" ? "passed" : "not run";
+  const outcome = hasFailed && !job.allow_failure ? "failed" : otherwise;
   const step = job.steps.find((step) => step.conclusion === "failure")?.name;
-  return {
-    id,
-    name,
-    outcome: hasFailed && !job.allow_failure ? "failed" : otherwise,
-    stage,
-    reason: word === "timed_out" ? word : (failure_reason ?? step),
-    url: web_url ?? html_url,
-    attempt: run_attempt ?? 0,
-    isFinished: Boolean(word) && !NOT_FINISHED.includes(`${word}`),
-  };
+  const reason = word === "timed_out" ? word : (failure_reason ?? step);
+  const [attempt, isFinished] = [job.run_attempt ?? 0, !UNFINISHED.includes(word)];
+  return { id, name, outcome, stage, reason, url: web_url ?? html_url, attempt, isFinished };
 }
 
 /** One job a name: its latest attempt that has finished. Of several in that attempt, one that failed. */
@@ -646,8 +595,8 @@ function latestAttempts<T extends Attempt>(jobs: T[]): T[] {
   const newestFirst = jobs.toSorted((a, b) => b.attempt - a.attempt || b.id - a.id);
   return groupBy(newestFirst, ({ name }) => name).map((attempts) => {
     const latest = attempts.find((job) => job.isFinished) ?? attempts[0];
-    const isSame = (job: T) => job === latest || (job.isFinished && job.attempt > 0 && job.attempt === latest.attempt);
-    const find = (outcome: string) => attempts.find((job) => isSame(job) && job.outcome === outcome);
+    const isSame = ({ attempt, isFinished }: T) => isFinished && attempt > 0 && attempt === latest.attempt;
+    const find = (outcome: string) => attempts.filter(isSame).find((job) => job.outcome === outcome);
     return find("failed") ?? find("passed") ?? latest;
   });
 }
@@ -656,19 +605,16 @@ function latestAttempts<T extends Attempt>(jobs: T[]): T[] {
 function readListing(text: string, source: string): Listing {
   const todo = "write into it what GitLab or GitHub lists as the jobs of a pipeline (see --help; gh api needs --slurp)";
   const pages = parseJson(PagesOfJobs, text, { source, todo });
-  const listed = pages.flatMap((page) => page.jobs);
+  const attempts = pages.flatMap((page) => page.jobs).map(toAttempt);
   const total = Math.max(0, ...pages.map((page) => page.total_count));
-  if (total > listed.length) {
-    throw failure(`${source} has ${listed.length} of ${total} jobs`, "list all pages: gh api --paginate --slurp");
+  if (total > attempts.length) {
+    throw failure(`${source} has ${attempts.length} of ${total} jobs`, "list all pages: gh api --paginate --slurp");
   }
-  const attempts = listed.map(toAttempt);
-  const unfinished = new Set(attempts.filter((job) => !job.isFinished).map(({ name }) => name));
-  const names = [...unfinished].slice(0, MAX_NAMED).join(", ");
-  const warning = `${source} has ${formatCount(unfinished.size, "job")} that had not finished: ${names}`;
-  return { jobs: latestAttempts(attempts), warnings: unfinished.size > 0 ? [warning] : [] };
+  const unfinished = [...new Set(attempts.flatMap(({ isFinished, name }) => (isFinished ? [] : name)))];
+  const some = unfinished.length > 3 ? `${unfinished.slice(0, 3).join(", ")}, …` : unfinished.join(", ");
+  const warning = `${source} has ${formatCount(unfinished.length, "job")} that had not finished: ${some}`;
+  return { jobs: latestAttempts(attempts), warnings: unfinished.length > 0 ? [warning] : [] };
 }
-
-const MAX_NAMED = 5;
 
 /** A job of a child pipeline: below a trigger job that may fail, what failed did not run. */
 function nameBelow(bridge: Bridge, job: PipelineJob): PipelineJob {
@@ -684,7 +630,7 @@ export type Rule = {
   channels: string[];
   mentions: string[];
   ignore: boolean;
-  thresholds: Partial<Thresholds>;
+  thresholds: number[]; // in a row, and in the window, as far as the line says
 };
 
 /** Failures in a row, and within the window, that open an alert. */
@@ -696,10 +642,10 @@ function ruleOf(name: string, { JOB_RULES }: Limits): Rule | undefined {
 }
 
 function thresholdsOf(name: string, limits: Limits): Thresholds {
-  const { inARow = limits.CONSECUTIVE_THRESHOLD, often } = ruleOf(name, limits)?.thresholds ?? {};
-  const isOwn = inARow !== limits.CONSECUTIVE_THRESHOLD;
-  const otherwise = isOwn ? Math.max(inARow, limits.CUMULATIVE_THRESHOLD) : limits.CUMULATIVE_THRESHOLD;
-  return { inARow, often: often ?? otherwise };
+  const { CONSECUTIVE_THRESHOLD, CUMULATIVE_THRESHOLD } = limits;
+  const [inARow, often] = ruleOf(name, limits)?.thresholds ?? [];
+  if (inARow === undefined) return { inARow: CONSECUTIVE_THRESHOLD, often: CUMULATIVE_THRESHOLD };
+  return { inARow, often: often ?? Math.max(inARow, CUMULATIVE_THRESHOLD) };
 }
 
 /** How many executions of a job are kept: as many as its largest threshold needs. */
@@ -708,25 +654,23 @@ function windowOf(name: string, limits: Limits): number {
   return Math.max(limits.CUMULATIVE_LENGTH, inARow, often);
 }
 
-/** Parses JOB_RULES; undefined for a line that is wrong. */
-function parseRules(text: string): (Rule | undefined)[] {
-  return text.split(/\r?\n/).map((line) => (/^\s*(#|$)/.test(line) ? COMMENT : parseRule(line)));
-}
-
-const COMMENT: Rule = { pattern: /(?!)/, channels: [], mentions: [], ignore: false, thresholds: {} }; // of no job
-
+/** Parses a line of JOB_RULES; undefined where it is wrong. */
 function parseRule(line: string): Rule | undefined {
   const [pattern = "", ...words] = splitWords(line);
-  const channels = words.filter((word) => /^(#[^\s#<>@]+|[CDG][A-Z0-9]{5,})$/.test(word));
-  const mentions = words.filter((word) => /^<(!subteam\^\w+|@\w+|!here|!channel)>$/.test(word));
-  const numbers = words.filter((word) => /^0*[1-9]\d{0,5}(\/0*[1-9]\d{0,5})?$/.test(word));
-  const ignore = words.includes("ignore");
-  const others = words.filter((word) => ![...channels, ...mentions, ...numbers, "ignore"].includes(word));
-  if (words.length === 0 || others.length > 0 || numbers.length > 1 || endsInBackslash(line)) return undefined;
-  const [inARow, often] = (numbers[0] ?? "").split("/").filter(Boolean).map(Number);
-  const thresholds = { ...(inARow ? { inARow } : {}), ...(often ? { often } : {}) };
-  const spelt = channels.map((channel) => (channel.startsWith("#") ? channel.toLowerCase() : channel)); // as Slack does
-  return { pattern: toRegExp(pattern), channels: spelt, mentions, ignore, thresholds };
+  const find = (shape: RegExp) => words.filter((word) => shape.test(word));
+  const channels = find(/^(#[^\s#<>@]+|[CDG][A-Z0-9]{5,})$/);
+  const mentions = find(/^<(!subteam\^\w+|@\w+|!here|!channel)>$/);
+  const numbers = find(/^0*[1-9]\d{0,5}(\/0*[1-9]\d{0,5})?$/);
+  const ignores = find(/^ignore$/);
+  const isKnown = words.length === channels.length + mentions.length + numbers.length + ignores.length;
+  if (words.length === 0 || !isKnown || numbers.length > 1 || endsInBackslash(line)) return undefined;
+  return {
+    pattern: toRegExp(pattern),
+    channels: channels.map((channel) => (channel.startsWith("#") ? channel.toLowerCase() : channel)), // as Slack has them
+    mentions,
+    ignore: ignores.length > 0,
+    thresholds: numbers.flatMap((number) => number.split("/").map(Number)),
+  };
 }
 
 /** The words of a text; a backslash takes the character behind it as it is, also a space. */
@@ -755,7 +699,7 @@ const CLAIM_MS = 5 * MINUTE_MS; // a run is over long before
 
 /**
  * What is new of a job. `listed` is how it did in this pipeline, if that is what is told;
- * `failures` are the ids of its failures. `mayBeKnown`: another run was to tell it, and never said
+ * `failures` are the ids of its failures. `mayBeKnown`: a run claimed to tell it, and never said
  * what became of that.
  */
 export type News = {
@@ -791,24 +735,21 @@ export function claimNews({ document, ran }: Pick<Update, "document" | "ran">, t
     const { alert } = job;
     const channels = alert ? channelsToTell(name, alert, task, broadcast) : [];
     if (!alert || channels.length === 0) return [];
-    const claims = Object.fromEntries(channels.map((channel) => [channel, claim]));
-    jobs.set(name, {
-      ...job,
-      alert: { ...alert, claims: { ...without(alert.claims, channels, broadcast), ...claims } },
-    });
-    const earlier = Object.keys(alert.claims ?? {}).map((channel) => addressOf(channel, broadcast));
+    const own = Object.fromEntries(channels.map((channel) => [channel, claim]));
+    jobs.set(name, { ...job, alert: { ...alert, claims: { ...without(alert.claims, channels, broadcast), ...own } } });
+    const claimed = Object.keys(alert.claims ?? {}).map((channel) => addressOf(channel, broadcast));
     const news = newsOf(name, job, alert, ran.get(name));
-    return channels.map((channel) => ({ channel, ...news, mayBeKnown: earlier.includes(channel) }));
+    return channels.map((channel) => ({ channel, news: { ...news, mayBeKnown: claimed.includes(channel) } }));
   });
   const isGreeting = document.hello !== undefined && !isInForce(document.hello, task);
   const open = [...jobs.values()].filter(({ alert }) => isOpen(alert)).length;
   const channels = new Set([...(isGreeting ? [""] : []), ...found.map(({ channel }) => channel)]);
   const messages = [...channels].map((channel): Message => {
-    const news = found.filter((item) => item.channel === channel);
+    const news = found.flatMap((item) => (item.channel === channel ? item.news : []));
     const mentions = mentionsIn(channel, news, task.limits, broadcast);
     return { channel, hello: isGreeting && channel === "", news, mentions, open, task };
   });
-  return { document: { ...document, jobs, hello: isGreeting ? claim : document.hello }, messages };
+  return { document: { ...document, jobs, ...(isGreeting ? { hello: claim } : {}) }, messages };
 }
 
 /** The channels that must hear of an alert now, each by its address. */
@@ -816,12 +757,12 @@ function channelsToTell(job: string, alert: Alert, task: Task, broadcast: string
   const { told = {}, claims = {}, changed_at } = alert;
   const claimed = Object.entries(claims).filter(([, claim]) => isInForce(claim, task));
   const known = Object.entries(told).filter(([, at]) => isOpen(alert) && at === changed_at);
-  const skipped = new Set([...claimed, ...known].map(([channel]) => addressOf(channel, broadcast)));
   // An alert that is open is for its channels of today; its end, for whoever knows or may know of it.
-  const own = ruleOf(job, task.limits)?.channels ?? [];
-  const audience = isOpen(alert) ? ["", ...own] : [...Object.keys(told), ...Object.keys(claims)];
+  const ofToday = ["", ...(ruleOf(job, task.limits)?.channels ?? [])];
+  const audience = isOpen(alert) ? ofToday : Object.keys({ ...told, ...claims });
+  const skipped = [...claimed, ...known].map(([channel]) => addressOf(channel, broadcast));
   const addresses = new Set(audience.map((channel) => addressOf(channel, broadcast)));
-  return [...addresses].filter((address) => !skipped.has(address));
+  return [...addresses].filter((address) => !skipped.includes(address));
 }
 
 /** "" for the broadcast channel, however it is spelt. Where there are no channels, all is one. */
@@ -830,29 +771,23 @@ function addressOf(channel: string, broadcast: string | null) {
   return broadcast === null || bare(channel) === bare(broadcast) ? "" : channel;
 }
 
-/** What ran ahead of all others by more than a day was claimed by a wrong clock. */
+/** Whether another run is just telling. One that claimed until over a day ahead had a wrong clock. */
 function isInForce({ until, by }: Claim, { now, run }: Task) {
   const leftMs = Date.parse(until) - now.getTime();
   return by !== run && leftMs > 0 && leftMs <= DAY_MS;
 }
 
-/** What a record says of other channels; undefined: nothing. */
+/** What a record says of all other channels, if anything. */
 function without<T>(record: Record<string, T> = {}, channels: string[], broadcast: string | null) {
-  const left = Object.entries(record).filter(([channel]) => !channels.includes(addressOf(channel, broadcast)));
+  const left = Object.entries(record).filter(([other]) => !channels.includes(addressOf(other, broadcast)));
   return left.length > 0 ? Object.fromEntries(left) : undefined;
 }
 
 function newsOf(job: string, tracked: TrackedJob, alert: Alert, ran: PipelineJob | undefined) {
-  const isOfKind = ran?.outcome === (isOpen(alert) ? "failed" : "passed") && alert.kind !== "gone";
-  const failures = isOpen(alert) ? failuresIn(sinceAlertBefore(tracked)) : [];
+  const isTold = ran?.outcome === (isOpen(alert) ? "failed" : "passed") && alert.kind !== "gone";
+  const failures = isOpen(alert) ? failuresIn(sinceAlertBefore(tracked)).flatMap(({ id }) => id ?? []) : [];
   const hasPassedSince = alert.kind === "consecutive" && tracked.jobs_info.at(-1)?.failing === false;
-  return {
-    job,
-    alert,
-    listed: isOfKind ? ran : undefined,
-    failures: failures.flatMap(({ id }) => id ?? []),
-    hasPassedSince,
-  };
+  return { job, alert, listed: isTold ? ran : undefined, failures, hasPassedSince };
 }
 
 /** Whom the rules mention in a channel: for what opened, not for what has ended. */
@@ -870,42 +805,33 @@ function mentionsIn(channel: string, news: News[], limits: Limits, broadcast: st
  * Notes what became of the messages of a run, where its claims still stand, and gives these up. A
  * claim that is over but stays says that the channel may have been told.
  */
-export function noteTold(
-  document: JobExecutions,
-  deliveries: Delivery[],
-  { run }: Task,
-  broadcast: string | null,
-): JobExecutions {
-  const over = { until: OVER, by: run };
-  const jobs = new Map(document.jobs);
-  let { hello } = document;
-  for (const { channel, news, delivered, failure, hello: isHello } of deliveries) {
-    if (isHello && hello?.by === run) hello = delivered ? undefined : over;
+export function noteTold(before: JobExecutions, deliveries: Delivery[], { run }: Task, broadcast: string | null) {
+  const document = { ...before, jobs: new Map(before.jobs) };
+  for (const { channel, news, delivered, failure, hello } of deliveries) {
+    if (hello && before.hello?.by === run) document.hello = delivered ? undefined : { until: OVER, by: run };
     for (const { job: name, alert: said, mayBeKnown } of news) {
-      const job = jobs.get(name);
-      const { alert } = job ?? {};
-      if (!job || !alert || alert.claims?.[channel]?.by !== run) continue;
+      const job = document.jobs.get(name);
+      if (job?.alert?.claims?.[channel]?.by !== run) continue;
       const isUnsure = !delivered && (mayBeKnown || failure?.mayBeTaken);
-      const claims = without(alert.claims, [channel], broadcast);
-      const told = delivered ? without(alert.told, [channel], broadcast) : alert.told; // who heard the end is forgotten
+      const claims = without(job.alert.claims, [channel], broadcast);
+      const told = delivered ? without(job.alert.told, [channel], broadcast) : job.alert.told; // an end is told once
       const noted = {
-        claims: isUnsure ? { ...claims, [channel]: over } : claims,
+        claims: isUnsure ? { ...claims, [channel]: { until: OVER, by: run } } : claims,
         told: delivered && isOpen(said) ? { ...told, [channel]: said.changed_at } : told,
       };
-      jobs.set(name, { ...job, alert: { ...alert, ...noted } });
+      document.jobs.set(name, { ...job, alert: { ...job.alert, ...noted } });
     }
   }
-  return { ...document, jobs, hello };
+  return document;
 }
 
 /** Since when the broadcast channel has not been told of an alert as it is; undefined: it knows. */
 export function untoldSince({ alert }: TrackedJob): string | undefined {
-  if (!alert) return undefined;
-  const told = alert.told?.[""];
+  const told = alert?.told?.[""];
+  if (!alert || (isOpen(alert) && told === alert.changed_at)) return undefined;
   const mayKnow = told !== undefined || alert.claims?.[""] !== undefined;
-  if (!isOpen(alert)) return mayKnow ? alert.changed_at : undefined;
-  if (told === alert.changed_at) return undefined;
-  return told === undefined ? alert.at : alert.changed_at;
+  if (isOpen(alert)) return told === undefined ? alert.at : alert.changed_at;
+  return mayKnow ? alert.changed_at : undefined;
 }
 
 // --- Messages: from news to the text of a chat, in which names, titles and branches are data.
@@ -952,7 +878,7 @@ export const PLAIN: Format = {
   mention: () => "",
 };
 
-// What is markup only at the edge of a word; an invisible character (U+2060) there makes it plain text.
+// What is markup at the edge of a word: an invisible character (U+2060) there makes it plain text.
 const MARKS = /(?<![\p{L}\p{N}*_~`])[*_~`]+/gu;
 const EMOJI = /:(?=[\p{L}\p{N}_+'-]+:)|(?<=\b(https?|ftp)):(?=\/\/)/giu; // also the : of an address
 
@@ -967,35 +893,37 @@ function encodeIn(url: string, marks: RegExp) {
 
 /** How news of each kind begins, its word, and what is said of its jobs; the gravest first. */
 const KINDS: Record<Kind, { sign: string; word: string; describe: (group: Group, context: Context) => string }> = {
-  consecutive: { sign: "🔴", word: "broken", describe: describeBroken },
+  consecutive: {
+    sign: "🔴",
+    word: "broken",
+    describe: (group, context) => `failed ${formatTimes(group)} in a row${describeTurn(group, context)}`,
+  },
   cumulative: { sign: "🟠", word: "failing often", describe: describeOften },
   recovered: { sign: "🟢", word: "recovered", describe: describeRecovered },
-  gone: { sign: "⚪", word: "gone", describe: describeGone },
+  gone: {
+    sign: "⚪",
+    word: "gone",
+    describe: ({ length }) =>
+      `${length === 1 ? "does" : "do"} not count any more (renamed, removed, ignored, or allowed to fail)`,
+  },
 };
 
 /** News that is told together: of jobs that one commit broke or mended, at one time. */
 type Group = [News, ...News[]];
 
-/** What is told of a group: a line, and a list below it, of which only a part may fit. */
-type Paragraph = { head: string; list: string[]; jobs: number };
-
-/** How a message is written. `title` is that of the commit, where the first line has it. */
-type Context = { format: Format; links: Links; title: string | undefined };
+/** How a message is written. `title` is that of the commit at which all of it began, for the first line. */
+type Context = { task: Task; format: Format; links: Links; title: string | undefined };
 
 /**
  * The text of a message in the language of a chat, of at most 3,900 characters: a first line that
  * says all that a phone needs, then a paragraph for each group. What does not fit is counted.
  */
-export function writeMessage(message: Message, format: Format): string {
-  const { pipeline } = message.task;
-  const links = linksOf(projectOf(pipeline), pipeline.CI_PIPELINE_ID, pipeline.CI_PIPELINE_URL);
-  const groups = groupNews(message.news);
-  const context = { format, links, title: commonTitle(message.news) };
-  const top = [
-    ...(message.hello ? [writeHello(message.task, context)] : []),
-    ...(groups.length > 0 ? [writeFirstLine(message, context)] : []),
-  ];
-  const paragraphs = groups.map((group) => writeParagraph(group, message.task, context));
+export function writeMessage({ task, news, hello, mentions }: Message, format: Format): string {
+  const { CI_PIPELINE_ID: id, CI_PIPELINE_URL: url } = task.pipeline;
+  const links = linksOf(projectOf(task.pipeline), id, url);
+  const context = { task, format, links, title: commonTitle(news) };
+  const top = [hello ? writeHello(context) : [], news.length > 0 ? writeFirstLine(news, mentions, context) : []].flat();
+  const paragraphs = groupNews(news).map((group) => writeParagraph(group, context));
   const andMore = (count: number) => (count > 0 ? [`and ${linkTo(links.pipeline, `${count} more`, format)}`] : []);
 
   const write = (count: number, shown: number[]) => {
@@ -1046,49 +974,50 @@ function commonTitle(news: News[]): string | undefined {
   return isCommon && first?.title ? cut(first.title, MAX_TITLE) : undefined;
 }
 
-function writeFirstLine({ news, mentions, task }: Message, context: Context): string {
+function writeFirstLine(news: News[], mentions: string[], context: Context): string {
   const { format, title } = context;
   const counts = Object.entries(KINDS).flatMap(([kind, { sign, word }]) => {
     const [first, ...others] = news.filter(({ alert }) => alert.kind === kind);
     if (!first) return [];
     const name = format.text(first.job);
-    const subject = others.length > 0 || name.length > MAX_HEADLINE_NAME ? formatCount(others.length + 1, "job") : name;
-    return `${sign} ${subject} ${word}`;
+    const isShort = others.length === 0 && name.length <= MAX_HEADLINE_NAME;
+    return `${sign} ${isShort ? name : formatCount(others.length + 1, "job")} ${word}`;
   });
   const since = title ? ` since "${format.text(title)}"` : "";
-  const line = `${counts.join(", ")} in ${writePlace(task, context)}${since}, ${linkPipeline(task, context)}`;
   const names = mentions.map(format.mention).filter(Boolean);
   const most = mostThatFit(names.length, (count) => names.slice(0, count).join(" ").length <= MAX_MENTIONS);
+  const line = `${counts.join(", ")} in ${writePlace(context)}${since}, ${linkPipeline(context)}`;
   return [...names.slice(0, most), line].join(" ");
 }
 
-function writePlace({ pipeline }: Task, { format: { text } }: Context) {
-  const { CI_PROJECT_PATH: name = "this project", CI_COMMIT_BRANCH: branch, CI_COMMIT_SHA: commit } = pipeline;
+function writePlace({ task, format: { text } }: Context) {
+  const { CI_PROJECT_PATH: name = "this project", CI_COMMIT_BRANCH: branch, CI_COMMIT_SHA: commit } = task.pipeline;
   return `${text(cut(name, MAX_LABEL))} ${text(cut(branch ?? shorten(commit), MAX_LABEL))}`;
 }
 
-function linkPipeline({ pipeline }: Task, { links, format }: Context) {
-  return linkTo(links.pipeline, `pipeline ${pipeline.CI_PIPELINE_ID}`, format);
+function linkPipeline({ task, format, links }: Context) {
+  return linkTo(links.pipeline, `pipeline ${task.pipeline.CI_PIPELINE_ID}`, format);
 }
 
-function writeParagraph(group: Group, { now }: Task, context: Context): Paragraph {
-  const { format, links } = context;
+/** What is told of a group: a line, and a list below it, of which only a part may fit. */
+function writeParagraph(group: Group, context: Context): { head: string; list: string[]; jobs: number } {
+  const { task, format, links } = context;
   const [{ alert, failures, hasPassedSince }] = group;
   const { sign, describe } = KINDS[alert.kind];
+  const isAlone = group.length === 1;
   const details = group.map((news) => detailsOf(news, format));
   const isShared = details.every((detail) => detail === details[0]); // then they are told once
   const names = group.map(({ job, listed, failures }, i) => {
-    const id = listed?.id ?? failures.at(-1);
-    const url = listed?.url ?? (id === undefined ? undefined : links.job?.(id));
+    const url = listed?.url ?? links.job(listed?.id ?? failures.at(-1));
     return linkTo(url, job, format) + (isShared ? "" : details[i]);
   });
-  const lateMs = now.getTime() - Date.parse(alert.changed_at);
+  const lateMs = task.now.getTime() - Date.parse(alert.changed_at);
   const late = lateMs >= HOUR_MS ? `, ${formatDuration(lateMs)} ago` : "";
-  const since = hasPassedSince ? `, and ${group.length === 1 ? "has" : "have"} passed since` : "";
-  const subject = `${group.length === 1 ? names[0] : formatCount(group.length, "job")}${isShared ? details[0] : ""}`;
+  const since = hasPassedSince ? `, and ${isAlone ? "has" : "have"} passed since` : "";
+  const subject = `${isAlone ? names[0] : formatCount(group.length, "job")}${isShared ? details[0] : ""}`;
   const head = `${sign} ${subject} ${describe(group, context)}${late}${since}`;
-  if (group.length > 1) return { head: `${head}\n`, list: names, jobs: group.length };
-  const linked = failures.map((id) => linkTo(links.job?.(id), `${id}`, format));
+  if (!isAlone) return { head: `${head}\n`, list: names, jobs: group.length };
+  const linked = failures.map((id) => linkTo(links.job(id), `${id}`, format));
   return { head: linked.length > 0 ? `${head}\nfailures: ` : head, list: linked, jobs: 1 };
 }
 
@@ -1097,10 +1026,6 @@ function detailsOf({ listed, alert }: News, { text }: Format) {
   const reason = listed?.reason === "script_failure" ? undefined : listed?.reason;
   const known = isOpen(alert) ? [listed?.stage, reason].filter(Boolean) : [];
   return known.length > 0 ? ` (${text(cut(known.join(": "), MAX_LABEL))})` : "";
-}
-
-function describeBroken(group: Group, context: Context) {
-  return `failed ${formatTimes(group)} in a row${describeTurn(group, context)}`;
 }
 
 function describeOften(group: Group) {
@@ -1114,20 +1039,15 @@ function describeRecovered(group: Group, context: Context) {
   return `passed ${formatTimes(group)} in a row${describeTurn(group, context)}; ${alerts} ${formatDuration(longestMs)}`;
 }
 
-function describeGone({ length }: Group) {
-  return `${length === 1 ? "does" : "do"} not count any more: renamed, removed, ignored, or allowed to fail`;
-}
-
 /** Where the streak began; a title that the first line has is not told again. */
-function describeTurn([{ alert }]: Group, { format, links, title }: Context) {
+function describeTurn([{ alert }]: Group, { format, links, title: told }: Context) {
   if (!alert.turned) return "";
-  const { commit, from, title: own } = alert.turned;
-  const first = `, first at ${linkTo(links.commit?.(commit), shorten(commit), format)}`;
-  const earlier = alert.kind === "recovered" ? "failed" : "passed";
+  const { commit, from, title } = alert.turned;
+  const first = `, first at ${linkTo(links.commit(commit), shorten(commit), format)}`;
   if (from === undefined) return `${first} or earlier`;
-  if (from === commit) return `${first}, which had ${earlier} before`;
-  const changes = linkTo(links.compare?.(from, commit), `changes since ${shorten(from)}`, format);
-  return `${first}${own && own !== title ? ` "${format.text(cut(own, MAX_TITLE))}"` : ""}, ${changes}`;
+  if (from === commit) return `${first}, which had ${alert.kind === "recovered" ? "failed" : "passed"} before`;
+  const changes = linkTo(links.compare(from, commit), `changes since ${shorten(from)}`, format);
+  return `${first}${title && !told ? ` "${format.text(cut(title, MAX_TITLE))}"` : ""}, ${changes}`;
 }
 
 function formatTimes(group: Group) {
@@ -1136,11 +1056,10 @@ function formatTimes(group: Group) {
 }
 
 /** The message of the first day: whoever sees it later knows that the document was lost. */
-function writeHello(task: Task, context: Context): string {
-  const { CONSECUTIVE_THRESHOLD: inARow, CUMULATIVE_THRESHOLD: often, CUMULATIVE_LENGTH: window } = task.limits;
+function writeHello(context: Context): string {
   return [
-    `👋 check-failures now watches the CI jobs of ${writePlace(task, context)}, from ${linkPipeline(task, context)} on.`,
-    `It will speak when a job has failed ${describeThresholds(inARow, often, window)}, and when a broken job has recovered. Until then it is silent.`,
+    `👋 check-failures now watches the CI jobs of ${writePlace(context)}, from ${linkPipeline(context)} on.`,
+    `It will speak when a job has failed ${describeThresholds(context.task.limits)}, and when a broken job has recovered. Until then it is silent.`,
     "Have you seen this message before? Then its document was lost, and with it the open alerts.",
   ].join("\n");
 }
@@ -1152,24 +1071,18 @@ function projectOf({ CI_PROJECT_PATH: name, CI_PROJECT_URL: url, GITLAB_CI, GITH
   return { ...(name ? { name } : {}), ...(url ? { url } : {}), ...(ci ? { ci } : {}) };
 }
 
-type Links = {
-  pipeline?: string | undefined;
-  commit?: (commit: string) => string;
-  compare?: (from: string, to: string) => string;
-  job?: (job: number) => string;
-};
+type Links = ReturnType<typeof linksOf>;
 
-/** The pages of GitLab or GitHub, as far as the project's address and CI are known. */
-export function linksOf({ ci, url: home }: Project, pipelineId: number, pipelineUrl?: string): Links {
-  if (!home || !ci) return { pipeline: pipelineUrl };
-  const base = ci === "github" ? `${home}/` : `${home}/-/`;
+/** The pages of a pipeline, as far as the project's address and its CI are known. */
+export function linksOf({ ci, url: home }: Project, pipelineId: number, pipelineUrl?: string) {
+  const page = (path: string) => (home && ci ? `${home}/${ci === "github" ? "" : "-/"}${path}` : undefined);
   const encode = (text: string) => encodeURIComponent(text.toWellFormed());
   return {
     // A run's number, which GitHub's runs are counted by here, is not in its address.
-    pipeline: pipelineUrl ?? (ci === "gitlab" ? `${base}pipelines/${pipelineId}` : undefined),
-    commit: (commit) => `${base}commit/${encode(commit)}`,
-    compare: (from, to) => `${base}compare/${encode(from)}...${encode(to)}`,
-    job: (job) => `${base}${ci === "github" ? "runs" : "jobs"}/${job}`,
+    pipeline: pipelineUrl ?? (ci === "gitlab" ? page(`pipelines/${pipelineId}`) : undefined),
+    commit: (commit: string) => page(`commit/${encode(commit)}`),
+    compare: (from: string, to: string) => page(`compare/${encode(from)}...${encode(to)}`),
+    job: (id: number | undefined) => (id ? page(`${ci === "github" ? "runs" : "jobs"}/${id}`) : undefined),
   };
 }
 
@@ -1185,7 +1098,7 @@ export type Row = { name: string; job: TrackedJob; failures: number };
 
 /** The tracked jobs: broken ones first, then those that fail often, then by failures and name. */
 export function sortJobs(jobs: Map<string, TrackedJob>): Row[] {
-  const rankOf = ({ alert }: TrackedJob) => (isOpen(alert) ? Object.keys(KINDS).indexOf(`${alert?.kind}`) : 2);
+  const rankOf = ({ alert }: TrackedJob) => (alert && isOpen(alert) ? Object.keys(KINDS).indexOf(alert.kind) : 2);
   return [...jobs]
     .map(([name, job]) => ({ name, job, failures: failuresIn(job.jobs_info).length, key: naturalKey(name) }))
     .sort(
@@ -1200,16 +1113,15 @@ export function sortJobs(jobs: Map<string, TrackedJob>): Row[] {
 /** The tracked jobs as a table, at most so many rows. The name is last: none can break a column. */
 export function formatTable({ jobs }: JobExecutions, limits: Limits, maxRows = Number.POSITIVE_INFINITY): string {
   if (jobs.size === 0) return "No job is tracked: none has failed lately.";
-  const { CONSECUTIVE_THRESHOLD, CUMULATIVE_THRESHOLD, CUMULATIVE_LENGTH, JOB_RULES } = limits;
   const sorted = sortJobs(jobs);
   const count = (kind: Kind) => sorted.filter(({ job }) => job.alert?.kind === kind).length;
   const [broken, often] = [count("consecutive"), count("cumulative")];
+  const counts = `${broken} broken, ${often} failing often, ${sorted.length - broken - often} only watched`;
+  const hasOwn = limits.JOB_RULES.some(({ thresholds }) => thresholds.length > 0);
   const left = sorted.length - maxRows;
   return [
-    `${formatCount(sorted.length, "job")}: ${broken} broken, ${often} failing often, ${sorted.length - broken - often} only watched`,
-    `A job alerts when it has failed ${describeThresholds(CONSECUTIVE_THRESHOLD, CUMULATIVE_THRESHOLD, CUMULATIVE_LENGTH)}${
-      JOB_RULES.some(({ thresholds }) => thresholds.inARow) ? "; JOB_RULES has exceptions" : ""
-    }.`,
+    `${formatCount(sorted.length, "job")}: ${counts}`,
+    `A job alerts when it has failed ${describeThresholds(limits)}${hasOwn ? "; JOB_RULES has exceptions" : ""}.`,
     "In executions, ✗ failed and · passed, the latest at the right.",
     "",
     ...alignRows(sorted.slice(0, maxRows)),
@@ -1231,80 +1143,64 @@ function alignRows(rows: Row[]): string[] {
   return lines.map((line) => line.map(pad).join("  "));
 }
 
-/** What a run says: what became of the pipeline, and the table; of a dry run, also what it would send. */
-export function describeRun(
-  { outcome, before, document, ran, listing, messages }: Run,
-  task: Task,
-  broadcast: string | null,
-) {
-  const { failed, passed, not_run } = countJobs(listing, ran);
-  const { CI_PIPELINE_ID: id } = task.pipeline;
+/** What a run says: what became of the pipeline, and the table; of a dry run, what it would send. */
+export function describeRun(run: Run, { pipeline, limits, dryRun }: Task, broadcast: string | null): string[] {
+  const { failed, passed, not_run } = countJobs(run);
+  const { CI_PIPELINE_ID: id } = pipeline;
+  const stored = run.before.pipeline_id;
+  const order = id === stored ? " again" : `, after ${stored}`;
   const jobs = `${formatCount(failed, "job")} failed, ${passed} passed, ${not_run} did not run`;
-  const again = id === before.pipeline_id ? " again" : `, after ${before.pipeline_id}`;
-  const verb = task.dryRun ? "would be" : "is";
+  const is = dryRun ? "would be" : "is";
   const outcomes: Record<Outcome, string> = {
-    counted: `${verb} counted${before.pipeline_id === 0 ? ", a new document" : again}: ${jobs}`,
-    late: `is older than ${before.pipeline_id}: it ${verb} filed, and no alert changes`,
-    "nothing-ran": `${verb} not counted: ${jobs}`,
+    counted: `${is} counted${stored === 0 ? ", a new document" : order}: ${jobs}`,
+    late: `is older than ${stored}: it ${is} filed, and no alert changes`,
+    "nothing-ran": `${is} not counted: ${jobs}`,
   };
-  const would = messages.map((message) => {
+  const would = run.messages.map((message) => {
     const channel = message.channel || broadcast;
     return `Would send${channel ? ` to ${channel}` : ""}:\n${writeMessage(message, PLAIN)}`;
   });
   const dry = ["Dry run: nothing is sent or written; the table is what would be stored", ...would];
   return [
-    ...(task.dryRun ? dry : []),
-    `Pipeline ${id} ${outcomes[outcome]}`,
-    formatTable(document, task.limits, MAX_LOG_ROWS),
+    ...(dryRun ? dry : []),
+    `Pipeline ${id} ${outcomes[run.outcome]}`,
+    formatTable(run.document, limits, MAX_LOG_ROWS),
   ];
 }
 
-export function runToJson(
-  { outcome, before, ran, listing, warnings, messages }: Run,
-  { pipeline }: Task,
-  broadcast: string | null,
-) {
-  return {
-    outcome,
-    pipeline_id: pipeline.CI_PIPELINE_ID,
-    stored_pipeline_id: before.pipeline_id,
-    jobs: countJobs(listing, ran),
-    warnings,
-    messages: messages.map((message) => ({
-      channel: message.channel || broadcast,
-      text: writeMessage(message, PLAIN),
-      delivered: message.delivered,
-    })),
-  };
+/** What a run says to programs. */
+export function runToJson(run: Run, { pipeline }: Task, broadcast: string | null) {
+  const messages = run.messages.map((message) => {
+    return { channel: message.channel || broadcast, text: writeMessage(message, PLAIN), delivered: message.delivered };
+  });
+  const ids = { pipeline_id: pipeline.CI_PIPELINE_ID, stored_pipeline_id: run.before.pipeline_id };
+  return { outcome: run.outcome, ...ids, jobs: countJobs(run), warnings: run.warnings, messages };
 }
 
 /** How many jobs failed, passed, and did not run or were ignored. */
-function countJobs({ jobs }: Listing, ran: Update["ran"]) {
+function countJobs({ listing, ran }: Update) {
   const failed = [...ran.values()].filter(({ outcome }) => outcome === "failed").length;
-  return { failed, passed: ran.size - failed, not_run: jobs.length - ran.size };
+  return { failed, passed: ran.size - failed, not_run: listing.jobs.length - ran.size };
 }
 
 /** A line for each channel that was not told, and why: of the broadcast channel, an error. */
 export function describeFailures(deliveries: Delivery[], broadcast: string | null) {
-  const describe = ({ channel, failure }: Delivery) => {
+  const describe = (delivery: Delivery) => {
+    const { channel, failure } = delivery;
     const place = channel || broadcast;
     const what = failure?.mayBeTaken ? "may not have been told" : "was not told";
-    return failure
-      ? `${place ? `${place} ${what}: ` : ""}${failure.message}, then retry this job (the next run tells it too)`
-      : [];
+    const todo = "then retry this job (the next run tells it too)";
+    return failure ? `${place ? `${place} ${what}: ` : ""}${failure.message}, ${todo}` : [];
   };
-  const isOwn = ({ channel }: Delivery) => channel !== "";
-  return {
-    errors: deliveries.filter((delivery) => !isOwn(delivery)).flatMap(describe),
-    warnings: deliveries.filter(isOwn).flatMap(describe),
-  };
+  const ofBroadcast = deliveries.filter(({ channel }) => channel === "");
+  const others = deliveries.filter(({ channel }) => channel !== "");
+  return { errors: ofBroadcast.flatMap(describe), warnings: others.flatMap(describe) };
 }
 
 /** What a report says of a document: whose it is, its latest pipeline, and what is not told. */
-export function describeDocument(document: JobExecutions, source: string, now: Date): string {
-  const { project, pipeline_id, counted_at } = document;
+export function describeDocument({ project, pipeline_id, counted_at, jobs }: JobExecutions, source: string, now: Date) {
   const place = project?.name ? `${toOneLine(project.name)}, ${source}` : source;
-  const unknown = [...document.jobs.values()].filter((job) => untoldSince(job)).length;
+  const unknown = [...jobs.values()].filter((job) => untoldSince(job)).length;
   const untold = unknown > 0 ? `; the broadcast channel does not know ${formatCount(unknown, "alert")}` : "";
   if (!counted_at) return `${place}: it is not known when pipeline ${pipeline_id} was counted${untold}`;
   return `${place}: pipeline ${pipeline_id} was counted ${formatAge(counted_at, now)} ago, at ${counted_at}${untold}`;
@@ -1313,15 +1209,14 @@ export function describeDocument(document: JobExecutions, source: string, now: D
 /** What is wrong with a document that was not counted, or whose channel was not told, for so long. */
 export function findTroubles({ counted_at, jobs }: JobExecutions, now: Date, maxAgeMs: number): string[] {
   const isOld = (at: string) => now.getTime() - Date.parse(at) > maxAgeMs;
-  const [oldest] = [...jobs.values()]
-    .flatMap((job) => untoldSince(job) ?? [])
-    .sort((a, b) => Date.parse(a) - Date.parse(b));
+  const untold = [...jobs.values()].flatMap((job) => untoldSince(job) ?? []).filter(isOld);
+  const [oldest] = untold.sort((a, b) => Date.parse(a) - Date.parse(b));
   const age = counted_at
     ? `its latest pipeline was counted ${formatAge(counted_at, now)} ago`
     : "no pipeline was counted";
   const stale = `it is stale: ${age}; check that the job runs in each pipeline of the default branch`;
-  const untold = `its broadcast channel has not been told of an alert for ${formatAge(oldest ?? "", now)}; see the log of its last run`;
-  return [...(!counted_at || isOld(counted_at) ? [stale] : []), ...(oldest && isOld(oldest) ? [untold] : [])];
+  const silent = `its broadcast channel was not told of an alert for ${formatAge(`${oldest}`, now)}; see the log of its last run`;
+  return [...(!counted_at || isOld(counted_at) ? [stale] : []), ...(oldest ? [silent] : [])];
 }
 
 // --- Settings: each variable with its description, shape and default, in the part that needs it.
@@ -1509,18 +1404,17 @@ function patterns() {
 
 /** The lines of JOB_RULES. A wrong one is named by its number, as any word may be a secret. */
 function rules() {
-  return v.pipe(
-    v.string(),
-    v.rawTransform(({ dataset, addIssue, NEVER }): Rule[] => {
-      const parsed = parseRules(dataset.value);
-      const wrong = parsed.flatMap((rule, i) => (rule ? [] : i + 1));
-      if (wrong.length === 0) return parsed.flatMap((rule) => rule ?? []);
-      const lines = `${wrong.length === 1 ? "line" : "lines"} ${wrong.join(", ")}`;
-      const words = "a pattern, then a #channel, a <!mention>, one threshold (5 or 5/8) or ignore";
-      addIssue({ message: `lines of ${words}, which does not hold for ${lines}, e.g. e2e:* #team 5` });
-      return NEVER;
-    }),
-  );
+  const toRules = v.rawTransform<string, Rule[]>(({ dataset, addIssue }) => {
+    const lines = dataset.value.split(/\r?\n/).map((line, i) => ({ line, number: i + 1 }));
+    const parsed = lines.flatMap(({ line, number }) =>
+      /^\s*(#|$)/.test(line) ? [] : { number, rule: parseRule(line) },
+    );
+    const wrong = parsed.flatMap(({ rule, number }) => (rule ? [] : number));
+    const words = "a pattern, then #channels, <!mentions>, one threshold (5 or 5/8) or ignore";
+    if (wrong.length > 0) addIssue({ message: `lines of ${words}, e.g. e2e:* #team 5; see line ${wrong.join(", ")}` });
+    return parsed.flatMap(({ rule }) => rule ?? []);
+  });
+  return v.pipe(v.string(), toRules);
 }
 
 function httpUrl(example: string) {
@@ -1595,21 +1489,16 @@ Variables (with their defaults; an empty one counts as unset):
 ${variables.join("\n")}`;
 }
 
-// --- Text: errors for people, JSON that must fit, words and times.
+// --- Text: errors for people and what to do about them, JSON that must fit, words and times.
 
 /**
  * An error for people: what failed and on what, then what to do. Of a request, `status` is what was
- * answered; `mayBeTaken`: nobody knows whether the message of it was taken.
+ * answered; `mayBeTaken`: nobody knows whether the message in it was taken.
  */
 export type Failure = Error & { status?: number; mayBeTaken?: boolean };
 
-function failure(
-  what: string,
-  todo: string,
-  details: { cause?: unknown; status?: number; mayBeTaken?: boolean } = {},
-): Failure {
-  const { cause, ...rest } = details;
-  return Object.assign(new Error(toOneLine(`${what}; ${todo}`), { cause }), rest);
+function failure(what: string, todo: string, { cause, ...details }: Partial<Failure> = {}): Failure {
+  return Object.assign(new Error(toOneLine(`${what}; ${todo}`), { cause }), details);
 }
 
 /** Throws an error that names `source`, the path of the first fault in its JSON, and what to do. */
@@ -1617,7 +1506,7 @@ function parseJson<T extends v.GenericSchema>(
   schema: T,
   text: string,
   { source, todo }: { source: string; todo: string },
-): v.InferOutput<T> {
+) {
   let json: unknown;
   try {
     json = JSON.parse(text);
@@ -1630,6 +1519,74 @@ function parseJson<T extends v.GenericSchema>(
   const path = v.getDotPath(issues[0]) ?? "its top";
   throw failure(`${source} is not valid at ${path}: ${cut(issues[0].message, 200)}`, todo);
 }
+
+const CHECK_KEYS = "check the AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or a role";
+const CHECK_ROLE =
+  "check AWS_ROLE_ARN, the trust policy of that role, the audience (aud) of the token that the CI gave, " +
+  "and that it is in the file that AWS_WEB_IDENTITY_TOKEN_FILE names";
+const SET_REGION = "set AWS_REGION to the region of the bucket";
+const RIGHTS = "allow s3:GetObject, s3:PutObject and s3:ListBucket (without it, a missing object is a 403)";
+const NO_IF_MATCH =
+  "if the store lacks If-Match, set S3_CONDITIONAL_WRITES=off; if it lacks encryption, set S3_SSE=none";
+const NOT_PATH_STYLE = "set AWS_ENDPOINT_URL_S3: an endpoint in AWS's own config file is not addressed path-style";
+const PROXY_ANSWERED = "whether a proxy answered instead";
+const CHECK_NETWORK =
+  "check its address and the network; behind a proxy, set NODE_USE_ENV_PROXY=1, and NODE_EXTRA_CA_CERTS " +
+  "to the file of its certificate authority";
+
+/** What to do about what AWS's SDK says: the first that matches action, status, name and message. */
+const AWS_ADVICE: [said: RegExp, todo: string][] = [
+  [/Region is missing/, SET_REGION],
+  [/QuotaExceeded|StorageFull|^\w+ 507 /, "free some space in the store"],
+  [/^\w+ (429|500|50[2-9]) /, "wait a while"],
+  [/^role .*(ECONN|ENOTFOUND|EAI_AGAIN|timed? ?out)/, "check the network, and AWS_ENDPOINT_URL_STS"],
+  [/^role (\d|.*(AccessDenied|Identity|IDP|Expired|Validation|ENOENT|no such file))/i, CHECK_ROLE],
+  [/^role /, CHECK_KEYS],
+  [/NoSuchBucket/, "check JOB_EXECUTIONS_URL"],
+  [/InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken|[Cc]redentials/, CHECK_KEYS],
+  [/PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocation/, SET_REGION],
+  [/RequestTimeTooSkewed/, "set the clock of this machine"],
+  [/encoded data was not valid/, "the document is not UTF-8: restore an earlier version"],
+  [/ BUCKET\.(?!.*\.amazonaws\.com)/, NOT_PATH_STYLE],
+  [/^upload 403 /, `${RIGHTS}; if the bucket demands an encryption, set S3_SSE, e.g. aws:kms`],
+  [/^(read|list) 403 /, RIGHTS],
+  [/^upload (400|501) /, NO_IF_MATCH],
+  [/^\w+ \d|without an ETag|XML/, `check AWS_ENDPOINT_URL_S3, and ${PROXY_ANSWERED}`],
+  [/^/, CHECK_NETWORK], // anything else
+];
+
+/** What an error of the SDK says, with who says it, and what to do. */
+export function adviseOnAws(error: unknown, action: "role" | "read" | "list" | "upload", bucket: string) {
+  const { name, message, $metadata } = error as Error & { $metadata?: { httpStatusCode?: number } };
+  const status = $metadata?.httpStatusCode;
+  const isAlone = /CredentialsProviderError|Region is missing/.test(`${name} ${message}`);
+  const ofRole = isAlone ? "the AWS SDK" : "AWS's STS";
+  const [reason] = message.split(/\.?\n/);
+  const said = `${action} ${status ?? "without answer"} ${name} ${reason}`.replace(` ${bucket}.`, " BUCKET.");
+  const todo = adviseOnTrust(error as Error) ?? AWS_ADVICE.find(([pattern]) => pattern.test(said))?.[1] ?? "";
+  return {
+    reason: `${action === "role" ? ofRole : "S3"}${status ? ` answered ${status} ${name}` : ""}: ${reason}`,
+    todo,
+  };
+}
+
+/** What to do about a certificate that is not trusted: trying again does not help. */
+function adviseOnTrust({ code, message }: Error & { code?: string }): string | undefined {
+  if (!/certificate|_CERT|CERT_/i.test(`${code} ${message}`)) return undefined;
+  return "set NODE_EXTRA_CA_CERTS (with Deno, DENO_CERT) to the file of its certificate authority";
+}
+
+/** What to do about an error of Slack's. */
+const SLACK_ADVICE: [error: RegExp, todo: string][] = [
+  [/^channel_not_found$/, "check the channel's name, and invite the bot if it is private"],
+  [/^not_in_channel$/, "invite the bot to the channel"],
+  [/^is_archived$/, "unarchive the channel, or name another one"],
+  [/^(restricted_action|messages_tab_disabled)/, "let the bot post in this channel, or name another one"],
+  [/_auth$|^not_authed$|^token_|^account_inactive$/, "set SLACK_API_TOKEN to a valid bot token (xoxb-...)"],
+  [/^missing_scope$/, "give the bot the scope chat:write"],
+  [/^rate_?limited$/, "wait a minute"],
+  [/^/, "see what Slack says of this error of its API"], // any other
+];
 
 /** Without what would break a line, move the cursor or turn the direction of writing. */
 function toOneLine(text: string) {
@@ -1668,8 +1625,9 @@ export function formatAge(at: string, now: Date): string {
 }
 
 /** When a job alerts, in words. */
-function describeThresholds(inARow: number, often: number, window: number) {
-  return `${formatCount(inARow, "time")} in a row, or ${formatCount(often, "time")} in its last ${window} executions`;
+function describeThresholds({ CONSECUTIVE_THRESHOLD, CUMULATIVE_THRESHOLD, CUMULATIVE_LENGTH }: Limits) {
+  const often = `${formatCount(CUMULATIVE_THRESHOLD, "time")} in its last ${CUMULATIVE_LENGTH} executions`;
+  return `${formatCount(CONSECUTIVE_THRESHOLD, "time")} in a row, or ${often}`;
 }
 
 /** A key that sorts names as people do: 2 before 10. */
@@ -1699,19 +1657,17 @@ export function groupBy<T>(items: T[], keyOf: (item: T) => unknown): [T, ...T[]]
 const NOTE_TIMEOUT_MS = 20_000; // on top of the run's: what was told must still be noted
 
 /** Sends messages, one a channel, at once; a dry run sends none. A failure is noted in its delivery. */
-export async function sendNotification(
+export function sendNotification(
   messages: Message[],
   { dryRun }: Task,
   { sender, signal }: World,
 ): Promise<Delivery[]> {
-  if (dryRun) return messages.map((message) => ({ ...message, delivered: false }));
   const deliver = async (message: Message): Promise<Delivery> => {
-    try {
-      await sender.send(message, signal);
-      return { ...message, delivered: true };
-    } catch (error) {
-      return { ...message, delivered: false, failure: error as Failure };
-    }
+    if (dryRun) return { ...message, delivered: false };
+    return sender.send(message, signal).then(
+      () => ({ ...message, delivered: true }),
+      (failure: Failure) => ({ ...message, delivered: false, failure }),
+    );
   };
   return Promise.all(messages.map(deliver));
 }
@@ -1721,9 +1677,10 @@ async function noteDeliveries(deliveries: Delivery[], task: Task, { store, pause
   if (task.dryRun || deliveries.length === 0) return [];
   const world = { store, pause, signal: AbortSignal.timeout(NOTE_TIMEOUT_MS) };
   try {
-    await changeDocument(task, world, async (document = createInitialJobExecutions()) => ({
-      document: noteTold(document, deliveries, task, sender.broadcast),
-    }));
+    await changeDocument(task, world, async (stored) => {
+      const before = stored ?? createInitialJobExecutions(); // somebody took it away: nothing is to be noted
+      return { before, document: stored ? noteTold(stored, deliveries, task, sender.broadcast) : before };
+    });
     return [];
   } catch (error) {
     return [`It is not noted who was told, so some may be told again: ${(error as Error).message}`];
@@ -1744,32 +1701,24 @@ export type Store = {
 };
 
 const REQUEST_TIMEOUT_MS = 20_000; // for which a peer may say nothing
-const ACCESS_POINT = /^s3:\/\/(arn:[^/]+:accesspoint[:/][^/]+)\/(.*)$/is; // an ARN may have a slash in it
-const BUCKET = /^s3:\/\/([^/]+)\/(.*)$/is;
-const NO_ETAG = "an answer without an ETag, as a proxy would give it";
-const PROXY_ANSWERED = "whether a proxy answered instead";
+export const S3_URL = /^s3:\/\/(arn:[^/]+:accesspoint[:/][^/]+|[^/]+)\/(.*)$/is; // an ARN may have a slash in it
 const CANNOT_UPLOAD = "Cannot upload job executions to";
 
 /** The store that `JOB_EXECUTIONS_URL` names. */
 export function openStore(access: StoreAccess): Store {
-  const place = parseS3Url(access.JOB_EXECUTIONS_URL);
-  return place ? s3Store(access, { Bucket: place.bucket, Key: place.key }) : fileStore(access.JOB_EXECUTIONS_URL);
-}
-
-/** The bucket and the key (or its beginning) of an s3:// URL; undefined for a path. */
-export function parseS3Url(url: string): { bucket: string; key: string } | undefined {
-  const [, bucket, key = ""] = ACCESS_POINT.exec(url) ?? BUCKET.exec(url) ?? [];
-  return bucket ? { bucket, key } : undefined;
+  const [, Bucket, Key] = S3_URL.exec(access.JOB_EXECUTIONS_URL) ?? [];
+  return Bucket && Key ? s3Store(access, { Bucket, Key }) : fileStore(access.JOB_EXECUTIONS_URL);
 }
 
 function s3Store(access: StoreAccess, object: { Bucket: string; Key: string }): Store {
-  const client = openS3(access, object.Bucket);
-  const source = access.JOB_EXECUTIONS_URL + describeEndpoint(access);
+  const endpoint = access.AWS_ENDPOINT_URL_S3 ?? access.AWS_ENDPOINT_URL;
+  const source = access.JOB_EXECUTIONS_URL + (endpoint ? ` at ${new URL(endpoint).host}` : "");
   const isConditional = access.S3_CONDITIONAL_WRITES === "on";
-  const explain = (error: unknown, action: Action, signal: AbortSignal) => {
+  const client = openS3(access, object.Bucket);
+  const explain = (error: unknown, action: "role" | "read" | "upload", { aborted }: AbortSignal) => {
+    const { reason, todo } = adviseOnAws(error, action, object.Bucket);
     const what = action === "upload" ? CANNOT_UPLOAD : "Cannot read job executions from";
-    const { reason, todo } = adviseOnAws(error, action, { bucket: object.Bucket, signal });
-    return failure(`${what} ${source}: ${reason}`, todo, { cause: error });
+    return failure(`${what} ${source}: ${aborted ? "no complete answer in time" : reason}`, todo, { cause: error });
   };
   return {
     source,
@@ -1805,13 +1754,9 @@ function s3Store(access: StoreAccess, object: { Bucket: string; Key: string }): 
   };
 }
 
-/** Where an S3 is that is not AWS's, for errors and the log. */
-function describeEndpoint({ AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL }: StoreAccess) {
-  const endpoint = AWS_ENDPOINT_URL_S3 ?? AWS_ENDPOINT_URL;
-  return endpoint ? ` at ${new URL(endpoint).host}` : "";
-}
+const NO_ETAG = "an answer without an ETag, as a proxy would give it";
 
-/** The SDK's client. It goes by the runtime's global agents, which know of proxies. */
+/** The SDK's client, by the runtime's global agents, which know of proxies. */
 export function openS3(access: StoreAccess, bucket: string): S3Client {
   const region = access.AWS_REGION ?? access.AWS_DEFAULT_REGION;
   const hasEndpoint = (access.AWS_ENDPOINT_URL_S3 ?? access.AWS_ENDPOINT_URL) !== undefined;
@@ -1844,54 +1789,6 @@ function encodingOf(body: Buffer, { S3_SSE }: StoreAccess) {
   const ChecksumSHA256 = createHash("sha256").update(body).digest("base64"); // object lock wants one
   const ServerSideEncryption = S3_SSE === "none" ? undefined : S3_SSE;
   return { ChecksumSHA256, ServerSideEncryption, ContentType: "application/json" };
-}
-
-const CHECK_KEYS = "check the AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or a role";
-const CHECK_ROLE =
-  "check AWS_ROLE_ARN, the trust policy of that role, the audience (aud) of the token that the CI gave, " +
-  "and that it is in the file that AWS_WEB_IDENTITY_TOKEN_FILE names";
-const SET_REGION = "set AWS_REGION to the region of the bucket";
-const RIGHTS = "allow s3:GetObject, s3:PutObject and s3:ListBucket (without it, a missing object is a 403)";
-const NO_IF_MATCH =
-  "if the store lacks If-Match, set S3_CONDITIONAL_WRITES=off; if it lacks encryption, set S3_SSE=none";
-const NOT_PATH_STYLE = "set AWS_ENDPOINT_URL_S3: an endpoint in AWS's own config file is not addressed path-style";
-const CHECK_NETWORK = "check the network, AWS_ENDPOINT_URL_S3 and, behind a proxy, NODE_USE_ENV_PROXY=1";
-
-/** What to do, by action, status, error name and message in one text: the first match counts. */
-const AWS_ADVICE: [said: RegExp, todo: string][] = [
-  [/Region is missing/, SET_REGION],
-  [/QuotaExceeded|StorageFull|^\w+ 507 /, "free some space in the store"],
-  [/^\w+ (429|500|50[2-9]) /, "wait a while"],
-  [/^role .*(ECONN|ENOTFOUND|EAI_AGAIN|timed? ?out)/, "check the network, and AWS_ENDPOINT_URL_STS"],
-  [/^role (\d|.*(AccessDenied|Identity|IDP|Expired|Validation|ENOENT|no such file))/i, CHECK_ROLE],
-  [/^role /, CHECK_KEYS],
-  [/NoSuchBucket/, "check JOB_EXECUTIONS_URL"],
-  [/InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken|[Cc]redentials/, CHECK_KEYS],
-  [/PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocation/, SET_REGION],
-  [/RequestTimeTooSkewed/, "set the clock of this machine"],
-  [/encoded data was not valid/, "the document is not UTF-8: restore an earlier version"],
-  [/ BUCKET\.(?!.*\.amazonaws\.com)/, NOT_PATH_STYLE],
-  [/^upload 403 /, `${RIGHTS}; if the bucket demands an encryption, set S3_SSE, e.g. aws:kms`],
-  [/^(read|list) 403 /, RIGHTS],
-  [/^upload (400|501) /, NO_IF_MATCH],
-  [/^\w+ \d|without an ETag|XML parse error/, `check AWS_ENDPOINT_URL_S3, and ${PROXY_ANSWERED}`],
-];
-
-type Action = "role" | "read" | "list" | "upload";
-
-/** What an error of the SDK says, in one line and with who says it, and what to do. */
-export function adviseOnAws(
-  error: unknown,
-  action: Action,
-  { bucket, signal }: { bucket: string; signal: AbortSignal },
-) {
-  const { name, message, $metadata: { httpStatusCode: status } = {} } = error as S3ServiceException;
-  const isAlone = /CredentialsProviderError|Region is missing/.test(`${name} ${message}`);
-  const peer = action === "role" ? (isAlone ? "the AWS SDK" : "AWS's STS") : "S3";
-  const [reason] = signal.aborted ? ["no complete answer in time"] : message.split(/\.?\n/);
-  const said = `${action} ${status ?? "without answer"} ${name} ${reason}`.replace(` ${bucket}.`, " BUCKET.");
-  const todo = adviseOnTrust(error) ?? AWS_ADVICE.find(([pattern]) => pattern.test(said))?.[1] ?? CHECK_NETWORK;
-  return { reason: status ? `${peer} answered ${status} ${name}: ${reason}` : `${peer}: ${reason}`, todo };
 }
 
 /** For one run at a time: files have no version. */
@@ -1957,7 +1854,7 @@ async function gitLabJobs(access: JobsAccess, id: number, signal: AbortSignal): 
     const child = bridge.downstream_pipeline;
     const projects = [bridge.pipeline?.project_id, access.CI_PROJECT_ID].map(String); // the latter may be a path
     if (!child || (child.project_id && !projects.includes(`${child.project_id}`))) return [own];
-    if (UNFINISHED.includes(child.status ?? "")) {
+    if (RUNNING.includes(child.status ?? "")) {
       const unfinished = `The child pipeline of ${own.name} is not finished, so not all counts`;
       warnings.set(unfinished, `${unfinished}: set strategy: depend there`);
     }
@@ -1986,7 +1883,7 @@ async function gitLabJobs(access: JobsAccess, id: number, signal: AbortSignal): 
 /** All pages of a list: at once where GitLab says how many there are, else one after another. */
 async function listPages<T extends v.GenericSchema>(access: JobsAccess, path: string, schema: T, signal: AbortSignal) {
   const { CI_API_V4_URL, CI_PROJECT_ID = "", GITLAB_TOKEN, CI_JOB_TOKEN } = access;
-  const headers = GITLAB_TOKEN ? { "private-token": GITLAB_TOKEN } : { "job-token": CI_JOB_TOKEN };
+  const headers = GITLAB_TOKEN ? { "private-token": GITLAB_TOKEN } : { "job-token": `${CI_JOB_TOKEN}` };
   const project = `${CI_API_V4_URL}/projects/${encodeURIComponent(CI_PROJECT_ID)}`;
   const peer = `GitLab at ${new URL(project).host}, asked for ${path} of project ${CI_PROJECT_ID},`;
   const adviseOn = (status: number) => {
@@ -2036,18 +1933,6 @@ export function openSender(access: SenderAccess, output: Output): Sender {
     check: async () => "Messages would stand in this log",
   };
 }
-
-/** What to do about an error of Slack's. */
-const SLACK_ADVICE: [error: RegExp, todo: string][] = [
-  [/^channel_not_found$/, "check the channel's name, and invite the bot if it is private"],
-  [/^not_in_channel$/, "invite the bot to the channel"],
-  [/^is_archived$/, "unarchive the channel, or name another one"],
-  [/^(restricted_action|messages_tab_disabled)/, "let the bot post in this channel, or name another one"],
-  [/_auth$|^not_authed$|^token_|^account_inactive$/, "set SLACK_API_TOKEN to a valid bot token (xoxb-...)"],
-  [/^missing_scope$/, "give the bot the scope chat:write"],
-  [/^rate_?limited$/, "wait a minute"],
-  [/^/, "see what Slack says of this error of its API"], // of any other
-];
 
 function slackSender({ SLACK_API_TOKEN, SLACK_API_URL, SLACK_CHANNEL = "" }: SenderAccess): Sender {
   const peer = `Slack at ${new URL(SLACK_API_URL).host}`;
@@ -2158,7 +2043,7 @@ async function request(peer: string, url: string, what: Request): Promise<HttpAn
       const isUntaken = todo !== undefined || NOT_CONNECTED.test(`${error.code}`);
       const reason = signal.aborted ? TIME_IS_UP : error.message || `${error.code}`;
       const details = { cause: error, mayBeTaken: json !== undefined && !isUntaken };
-      last = failure(`${peer} is unreachable: ${reason}`, todo ?? CHECK_PEER, details);
+      last = failure(`${peer} is unreachable: ${reason}`, todo ?? CHECK_NETWORK, details);
       if (todo || details.mayBeTaken) throw last;
     });
     if (answer) {
@@ -2183,10 +2068,6 @@ async function request(peer: string, url: string, what: Request): Promise<HttpAn
 
 const NOT_CONNECTED =
   /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ConnectionRefused|FailedToOpenSocket)$/;
-const CHECK_PEER =
-  "check its address and the network; behind a proxy, set NODE_USE_ENV_PROXY=1, and NODE_EXTRA_CA_CERTS " +
-  "to the file of its certificate authority";
-
 type HttpAnswer = { status: number; headers: NodeJS.Dict<string | string[]>; body: string };
 
 /**
@@ -2210,13 +2091,6 @@ function exchange(url: string, { headers, json, signal }: Request) {
     sent.on("timeout", () => sent.destroy(new Error("no answer in time")));
     sent.on("error", reject).end(json && JSON.stringify(json));
   });
-}
-
-/** What to do about a certificate that is not trusted: trying again does not help. */
-function adviseOnTrust(error: unknown): string | undefined {
-  const { code, message } = error as NodeJS.ErrnoException;
-  if (!/certificate|_CERT|CERT_/i.test(`${code} ${message}`)) return undefined;
-  return "set NODE_EXTRA_CA_CERTS (with Deno, DENO_CERT) to the file of its certificate authority";
 }
 
 async function readTextFile(path: string): Promise<string> {
