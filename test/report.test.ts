@@ -302,9 +302,9 @@ describe("a report", () => {
         describeDocument(withAlerts(alert), "document.json", NOW),
         /; the broadcast channel does not know 1 alert$/,
       );
-      assert.deepEqual(findTroubles(withAlerts(alert), NOW, 3 * DAY_MS), [
-        `its broadcast channel has not been told of an alert for ${days} days; see the log of its last run`,
-      ]);
+      const [trouble = "", ...others] = findTroubles(withAlerts(alert), NOW, 3 * DAY_MS);
+      assert.match(trouble, new RegExp(`^its broadcast channel .*not .*told of an alert for ${days} days; see `));
+      assert.deepEqual(others, []);
       assert.deepEqual(findTroubles(withAlerts(alert), NOW, 6 * DAY_MS), []);
     });
   }
