@@ -5,23 +5,24 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { checkConsistentFailures, openJobs } from "../../check-failures.ts";
+import { checkConsistentFailures, openJobs, type Sender } from "../../check-failures.ts";
 import { makeWorld, memoryStore, settings, taskOf, type Variables } from "./builders.ts";
 import { makeFolder } from "./run.ts";
 import { type GitLabPipeline, startGitLab, TOKEN } from "./servers/gitlab.ts";
 
 export const SCENARIOS = fileURLToPath(new URL("../../fixtures/scenarios", import.meta.url));
 
-/** A pipeline: `jobs` as its CI lists them, and with `pipelines`, the child pipelines as GitLab has them by their ids. */
+/**
+ * A pipeline: `jobs` as its CI lists them and, with `pipelines`, the child pipelines as GitLab has them by their ids.
+ * `message` is the commit's, `environment` what differs in this pipeline, and `refuses` the channels that take nothing.
+ */
 type Pipeline = {
   id: number;
   sha: string;
   at: string;
-  title?: string;
-  description?: string;
-  author?: string;
-  /** The branch's commit before the push, where that is not the commit of the pipeline before. */
-  pushed_on?: string;
+  message?: string;
+  environment?: Variables;
+  refuses?: string[];
   jobs: unknown;
   bridges?: GitLabPipeline["bridges"];
   pipelines?: Record<string, GitLabPipeline>;
@@ -39,40 +40,49 @@ export function readScenarioFile(scenario: string, file: string): string | undef
 export async function playScenario(scenario: string) {
   const pipelines: Pipeline[] = JSON.parse(readScenarioFile(scenario, "pipelines.json") ?? "");
   const variables = JSON.parse(readScenarioFile(scenario, "environment.json") ?? "{}");
-  const pathOf = (file: string) => (existsSync(join(SCENARIOS, scenario, file)) ? join(SCENARIOS, scenario, file) : "");
   const before = readScenarioFile(scenario, "before.json") ?? '{"pipeline_id": 0, "jobs": {}}';
   const { store, stored } = memoryStore(before.trim() || undefined);
   const folder = makeFolder();
   const gitlab = await startGitLab();
-  const messages: string[] = [];
+  const parts: string[] = [];
   try {
-    for (const pipeline of pipelines) {
+    for (const [i, pipeline] of pipelines.entries()) {
       const { id, sha, at } = pipeline;
       const environment: Variables = {
-        CI_COMMIT_TITLE: pipeline.title,
-        CI_COMMIT_DESCRIPTION: pipeline.description,
-        CI_COMMIT_AUTHOR: pipeline.author,
-        CI_COMMIT_BEFORE_SHA: pipeline.pushed_on,
+        CI_COMMIT_MESSAGE: pipeline.message,
         ...variables,
+        ...pipeline.environment,
         CI_PIPELINE_ID: String(id),
         CI_COMMIT_SHA: sha,
-        JOB_OWNERS_FILE: pathOf("owners"),
-        OWNER_CHANNELS_FILE: pathOf("channels.json"),
         ...listJobs(pipeline, folder.path, gitlab),
       };
-      const { jobs, network } = settings(environment);
-      const listed = openJobs(jobs, id, network, new AbortController().signal);
-      const { world, sent } = makeWorld({ store, jobs: listed });
-      const run = await checkConsistentFailures(await taskOf(environment, new Date(at)), world);
-      messages.push(...sent.map(({ channel, text }) => `## Pipeline ${id} to ${channel ?? "#ci"}\n\n${text}\n`));
-      const problems = [...run.warnings, ...run.errors];
-      messages.push(...problems.map((problem) => `## Pipeline ${id} warns\n\n${problem}\n`));
+      const jobs = openJobs(settings(environment).jobs, id, new AbortController().signal);
+      const { world, sent } = makeWorld({ store, jobs });
+      const task = taskOf(environment, { now: new Date(at), run: `run ${i + 1}` });
+      const sender = withRefusals(world.sender, pipeline.refuses);
+      const { warnings, errors } = await checkConsistentFailures(task, { ...world, sender });
+      const write = (what: string, text: string) => parts.push(`## Pipeline ${id} ${what}\n\n${text}\n`);
+      for (const { channel, text } of sent) write(`to ${channel}`, text);
+      for (const warning of warnings) write("warns", warning.replace(`${folder.path}/`, ""));
+      for (const error of errors) write("fails", error);
     }
   } finally {
     folder.remove();
     gitlab.close();
   }
-  return { after: formatDocument(stored.text ?? "null"), messages: messages.join("\n") || "Nothing is sent.\n" };
+  return { after: formatDocument(stored.text ?? "null"), messages: parts.join("\n") || "Nothing is sent.\n" };
+}
+
+/** A sender to which some channels take nothing. */
+function withRefusals(sender: Sender, refuses: string[] = []): Sender {
+  return {
+    ...sender,
+    send: async (message, signal) => {
+      const channel = message.channel || `${sender.broadcast}`;
+      if (refuses.includes(channel)) throw new Error("The chat refuses the message; mend that");
+      await sender.send(message, signal);
+    },
+  };
 }
 
 type GitLab = Awaited<ReturnType<typeof startGitLab>>;
@@ -98,10 +108,21 @@ function listJobs({ id, jobs, bridges, pipelines = {} }: Pipeline, folder: strin
   };
 }
 
-/** A document with its jobs in order and an execution a line, so that a difference can be read. */
+/**
+ * A document with all its keys in order and an execution a line, so that a difference can be read; without `upload`,
+ * which is another one each time.
+ */
 export function formatDocument(text: string): string {
-  const { jobs, ...others } = JSON.parse(text);
-  const sorted = Object.entries(jobs).sort(([a], [b]) => (a < b ? -1 : 1));
-  const lines = JSON.stringify({ ...others, jobs: Object.fromEntries(sorted) }, null, 2);
+  const { upload: _, ...document } = JSON.parse(text);
+  const lines = JSON.stringify(inOrder(document), null, 2);
   return `${lines.replace(/\{[^{}[\]]*\}/g, (innermost) => innermost.replace(/\s*\n\s*/g, " "))}\n`;
+}
+
+/** Plain values first, then by the name of the key. */
+function inOrder(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(inOrder);
+  if (typeof value !== "object" || value === null) return value;
+  const rankOf = ([key, inner]: [string, unknown]) => `${typeof inner === "object" && inner !== null} ${key}`;
+  const sorted = Object.entries(value).toSorted((a, b) => (rankOf(a) < rankOf(b) ? -1 : 1));
+  return Object.fromEntries(sorted.map(([key, inner]) => [key, inOrder(inner)]));
 }
