@@ -30,10 +30,8 @@ import { type Asked, answerJson, answerWith, type Fault, hang, reset, startServe
 import { setStage } from "./support/stage.ts";
 import { parseDocument } from "./support/stored.ts";
 
-const { signal } = new AbortController();
-
 /** Lists the jobs of pipeline 1005, as a run does. */
-const openSource = (variables: Variables) => openJobs(settings(variables).jobs, 1005, signal);
+const openSource = (variables: Variables) => openJobs(settings(variables).jobs, 1005, new AbortController().signal);
 
 /** How each job did, in no order. */
 const outcomesOf = (jobs: PipelineJob[]) => jobs.map(({ name, outcome }) => `${outcome}: ${name}`).sort();

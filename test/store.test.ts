@@ -1,3 +1,4 @@
+/** Where the document is stored: S3 in its many shapes, what goes wrong there, and whose fault that is. */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -6,16 +7,25 @@ import { join } from "node:path";
 import process from "node:process";
 import { describe, test } from "node:test";
 import { promisify } from "node:util";
-import { failed, history, listedFailed, listedPassed, memoryStore, runOf } from "./support/builders.ts";
+import { GetObjectCommand, PutObjectCommand, S3Client } from "@aws-sdk/client-s3";
+import { adviseOnAws, openS3, S3_URL } from "../check-failures.ts";
+import {
+  failed,
+  history,
+  listedFailed,
+  listedPassed,
+  memoryStore,
+  runOf,
+  settings,
+  type Variables,
+} from "./support/builders.ts";
 import { type CleanUp, makeCleanUp } from "./support/clean-up.ts";
 import { makeFolder, run } from "./support/run.ts";
 import { type Asked, answerWith, type Fault } from "./support/servers/http.ts";
 import { startMoto } from "./support/servers/moto.ts";
-import { accessDenied, etagOf, s3Error, startS3 } from "./support/servers/s3.ts";
+import { accessDenied, etagOf, noSuchKey, preconditionFailed, s3Error, startS3 } from "./support/servers/s3.ts";
 import { ROLE_KEY, roleVariables, startSts, stsError } from "./support/servers/sts.ts";
 import { documentAt, KEY } from "./support/stand-ins.ts";
-
-type Variables = Record<string, string | undefined>;
 
 const DOCUMENT = JSON.stringify({ pipeline_id: 1004, jobs: { "unit tests": history("✗") } });
 
@@ -66,20 +76,13 @@ const slowDown = s3Error(503, "SlowDown", "Please reduce your request rate.");
 describe("a document in S3", { concurrency: 2 }, () => {
   const cleanUp = makeCleanUp();
 
-  test("is created where its key is missing, on the condition that it still is, without an encryption of its own", async () => {
+  test("is created where its key is missing, on the condition that it still is", async () => {
     const { code, stderr, puts, stored } = await runOnce(cleanUp, {});
     assert.deepEqual([code, stderr], [0, ""]);
-    assert.deepEqual(
-      puts.map(({ headers }) => [
-        headers["if-none-match"],
-        headers["if-match"],
-        headers["x-amz-server-side-encryption"],
-      ]),
-      [
-        ["*", undefined, undefined],
-        [undefined, etagOf(`${puts[0]?.body}`), undefined], // that the hello was delivered
-      ],
-    );
+    const [first, second, ...others] = puts.map(({ headers }) => [headers["if-none-match"], headers["if-match"]]);
+    assert.deepEqual(first, ["*", undefined]);
+    assert.deepEqual(second, [undefined, etagOf(`${puts[0]?.body}`)]); // that the hello was delivered
+    assert.deepEqual(others, []);
     assert.equal(JSON.parse(stored ?? "").jobs["unit tests"].consecutive_failures, 1);
   });
 
@@ -106,8 +109,7 @@ describe("a document in S3", { concurrency: 2 }, () => {
 
   for (const [S3_SSE, header] of [
     ["none", undefined],
-    ["AES256", "AES256"],
-    ["aws:kms", "aws:kms"],
+    ["aws:kms:dsse", "aws:kms:dsse"],
   ]) {
     test(`is stored with ${header ?? "no"} encryption with S3_SSE=${S3_SSE}`, async () => {
       const { code, puts } = await runOnce(cleanUp, { stored: DOCUMENT, env: { S3_SSE } });
@@ -155,6 +157,23 @@ describe("a document in S3", { concurrency: 2 }, () => {
     );
     assert.equal(JSON.parse(stored ?? "").pipeline_id, 1005);
   });
+
+  const CONFLICTS: [title: string, answer: Fault["answer"]][] = [
+    ["412, as another one is stored", preconditionFailed],
+    ["409, as another one is being stored", s3Error(409, "ConditionalRequestConflict", "A conflict occurred.")],
+    ["404, as it was deleted meanwhile", noSuchKey],
+  ];
+  for (const [title, answer] of CONFLICTS) {
+    test(`is read and counted again where its upload is answered by ${title}`, async () => {
+      const { code, stderr, s3, stored } = await runOnce(cleanUp, { stored: DOCUMENT, faults: once(isPut, answer) });
+      assert.deepEqual([code, stderr], [0, ""]);
+      assert.deepEqual(
+        s3.requests.map(({ method }) => method),
+        ["GET", "PUT", "GET", "PUT"],
+      );
+      assert.equal(JSON.parse(stored ?? "").jobs["unit tests"].consecutive_failures, 2);
+    });
+  }
 
   test("is stored with its SHA-256, and with no other checksum", async () => {
     const { code, stderr, puts } = await runOnce(cleanUp, { stored: DOCUMENT, server: { kind: "object lock" } });
@@ -206,11 +225,6 @@ describe("a document in S3", { concurrency: 2 }, () => {
     response.writeHead(200, { etag: etagOf(DOCUMENT), "content-length": DOCUMENT.length });
     response.write(DOCUMENT.slice(0, 20), () => response.destroy());
   };
-  const refusesEncryption = s3Error(
-    400,
-    "InvalidRequest",
-    "Server Side Encryption with AES256 over an insecure connection is not supported",
-  );
   const FAILURES: (Scene & { title: string; says: RegExp })[] = [
     {
       title: "whose bucket is missing",
@@ -220,15 +234,16 @@ describe("a document in S3", { concurrency: 2 }, () => {
     {
       title: "that may not be read",
       faults: always(isGet, accessDenied),
-      says: /403 AccessDenied.*s3:ListBucket/,
+      says: /^Error: Cannot read .* 403 AccessDen/,
     },
     {
-      title: "that may not be written",
-      faults: always(isPut, accessDenied),
-      says: /403 AccessDenied.*s3:PutObject.*S3_SSE/,
+      title: "in a store without any space left",
+      faults: always(
+        isPut,
+        s3Error(507, "StorageFull", "Storage backend has reached its minimum free drive threshold"),
+      ),
+      says: /^Error: Cannot upload .* 507 StorageFull: .*; free some space in the store\n$/,
     },
-    { title: "that a proxy says is not found", faults: always(isGet, html(404)), says: /answered 404.*proxy/ },
-    { title: "that a proxy says can't be uploaded", faults: always(isPut, html(404)), says: /answered 404.*proxy/ },
     { title: "in the place of which a proxy has a page", faults: always(isGet, html(200)), says: /ETag.*proxy/ },
     {
       title: "in an answer without a version, on which an upload could depend",
@@ -238,55 +253,17 @@ describe("a document in S3", { concurrency: 2 }, () => {
     {
       title: "whose upload a proxy answers with a page",
       faults: always(isPut, html(200)),
-      says: /proxy/,
+      says: /Cannot upload.*proxy/,
     },
     { title: "whose transfer breaks off", faults: always(isGet, truncated), says: /Cannot read/ },
-    { title: "that was cut", stored: DOCUMENT.slice(0, -20), says: /not JSON/ },
-    { title: "that is not UTF-8", faults: always(isGet, latin1), says: /UTF-8|utf-8|encod/ },
-    {
-      title: "in a store without conditional writes",
-      faults: always(
-        isPut,
-        s3Error(501, "NotImplemented", "A header you provided implies functionality that is not implemented"),
-      ),
-      says: /501 NotImplemented.*S3_CONDITIONAL_WRITES=off.*S3_SSE=none/,
-    },
-    {
-      title: "in a store without encryption",
-      faults: always(isPut, refusesEncryption),
-      says: /400 InvalidRequest.*S3_CONDITIONAL_WRITES=off.*S3_SSE=none/,
-    },
-    {
-      title: "in a store that does not know If-Match",
-      faults: always(isPut, s3Error(400, "InvalidArgument", "Invalid argument.")),
-      says: /400 InvalidArgument.*S3_CONDITIONAL_WRITES=off.*S3_SSE=none/,
-    },
-    { title: "in a store that stays busy", faults: always(isGet, slowDown), says: /503 SlowDown/ },
-    {
-      title: "in a bucket of another region",
-      faults: always(isGet, s3Error(301, "PermanentRedirect", "The bucket must be addressed using its own endpoint.")),
-      says: /301 PermanentRedirect.*AWS_REGION/,
-    },
-    {
-      title: "with an expired token",
-      faults: always(isGet, s3Error(400, "ExpiredToken", "The provided token has expired.")),
-      says: /400 ExpiredToken.*check the AWS credentials/,
-    },
-    {
-      title: "without credentials",
-      env: NO_KEYS,
-      says: /^(?!.*STS).*credentials.*set AWS_ACCESS_KEY_ID/,
-    },
+    { title: "that was cut", stored: DOCUMENT.slice(0, -20), says: /not JSON: .*restore an earlier version/ },
+    { title: "that is not UTF-8", faults: always(isGet, latin1), says: /UTF-8: restore an earlier version/ },
+    { title: "without credentials", env: NO_KEYS, says: /^(?!.*STS).*credentials.*set AWS_ACCESS_KEY_ID/ },
     { title: "without a region", env: { AWS_REGION: undefined }, says: /Region.*set AWS_REGION/ },
-    {
-      title: "at an endpoint where nobody listens",
-      env: { AWS_ENDPOINT_URL_S3: "http://127.0.0.1:1" },
-      says: /at 127\.0\.0\.1:1: .*ECONNREFUSED.*AWS_ENDPOINT_URL_S3/,
-    },
     {
       title: "at an endpoint with two addresses where nobody listens",
       env: { AWS_ENDPOINT_URL_S3: "http://localhost:1" },
-      says: /at localhost:1: .*ECONNREFUSED.*AWS_ENDPOINT_URL_S3/,
+      says: /at localhost:1: .*ECONNREFUSED.*; check its address .*NODE_USE_ENV_PROXY=1.*NODE_EXTRA_CA_CERTS/,
     },
   ];
   for (const { title, says, ...scene } of FAILURES) {
@@ -298,6 +275,66 @@ describe("a document in S3", { concurrency: 2 }, () => {
       assert.match(stderr, /^Error: .*s3:\/\/(bucket|nowhere)\/job_executions\.v2\.json .*\n$/);
       assert.match(stderr, says);
       assert.equal(stored, before);
+    });
+  }
+});
+
+describe("adviseOnAws()", { concurrency: 8 }, () => {
+  const cleanUp = makeCleanUp();
+
+  /** What is said of the error that the SDK makes of an answer. */
+  async function adviceOn(action: "read" | "upload", answer: Fault["answer"]) {
+    const s3 = await startS3();
+    cleanUp(s3.close);
+    s3.faults.push({ times: 9, answer });
+    const credentials = { accessKeyId: "stand-in", secretAccessKey: "stand-in-secret" };
+    const place = { endpoint: s3.url, region: "us-east-1", forcePathStyle: true };
+    const client = new S3Client({ ...place, credentials, maxAttempts: 1 });
+    const object = { Bucket: "bucket", Key: KEY };
+    const sent =
+      action === "read"
+        ? client.send(new GetObjectCommand(object))
+        : client.send(new PutObjectCommand({ ...object, Body: "{}" }));
+    const error = await sent.then(
+      () => assert.fail("Nothing failed"),
+      (error: unknown) => error,
+    );
+    const { reason, todo } = adviseOnAws(error, action, object.Bucket);
+    return `${reason}; ${todo}`;
+  }
+
+  const NO_SSE = "Server Side Encryption with AES256 over an insecure connection is not supported";
+  const CONDITIONS = /S3_CONDITIONAL_WRITES=off.*S3_SSE=none/;
+  const ANSWERS: [title: string, action: "read" | "upload", answer: Fault["answer"], says: RegExp[]][] = [
+    ["a read that is denied", "read", accessDenied, [/^S3 answered 403 AccessDenied: .*s3:ListBucket/]],
+    ["an upload that is denied", "upload", accessDenied, [/^S3 answered 403 AccessDenied: .*s3:PutObject.*S3_SSE/]],
+    [
+      "a bucket whose quota is used up",
+      "upload",
+      s3Error(400, "XMinioAdminBucketQuotaExceeded", "Bucket quota exceeded"),
+      [/^S3 answered 400 XMinioAdminBucketQuotaExceeded: .*; free some space in the store$/],
+    ],
+    ["a disk that is full", "upload", s3Error(507, "StorageFull", "x"), [/^S3 answered 507 .*; free some space/]],
+    ["a store that stays busy", "read", slowDown, [/^S3 answered 503 SlowDown: .*; wait a while$/]],
+    ["a page of a proxy's", "read", html(404), [/^S3 answered 404 .*proxy/]],
+    ["a page of a proxy's, of an upload", "upload", html(404), [/^S3 answered 404 .*proxy/]],
+    [
+      "a store without conditional writes",
+      "upload",
+      s3Error(501, "NotImplemented", "A header you provided implies functionality that is not implemented"),
+      [/^S3 answered 501 NotImplemented: /, CONDITIONS],
+    ],
+    ["a store without encryption", "upload", s3Error(400, "InvalidRequest", NO_SSE), [/ 400 InvalidRe/, CONDITIONS]],
+    ["a store that does not know If-Match", "upload", s3Error(400, "InvalidArgument", "x"), [/ 400 Inv/, CONDITIONS]],
+    ["a bucket of another region", "read", s3Error(301, "PermanentRedirect", "x"), [/ 301 Perm.*; set AWS_REGION/]],
+    ["a token that has expired", "read", s3Error(400, "ExpiredToken", "x"), [/ 400 Exp.*; check the AWS credentials/]],
+    ["a key that is wrong", "read", s3Error(403, "SignatureDoesNotMatch", "x"), [/; check the AWS credentials/]],
+    ["a clock that is wrong", "read", s3Error(403, "RequestTimeTooSkewed", "x"), [/ 403 Req.*; set the clock/]],
+  ];
+  for (const [title, action, answer, patterns] of ANSWERS) {
+    test(`says what to do about ${title}`, async () => {
+      const advice = await adviceOn(action, answer);
+      for (const pattern of patterns) assert.match(advice, pattern);
     });
   }
 });
@@ -370,13 +407,13 @@ describe("a document in S3, for a role by the token of the CI,", { concurrency: 
       "by a file that is not there",
       answerWith(500),
       { AWS_WEB_IDENTITY_TOKEN_FILE: "/nowhere/token" },
-      [/AWS's STS: .*\/nowhere\/token/, /the file that AWS_WEB_IDENTITY_TOKEN_FILE names.*AWS_ROLE_ARN/],
+      [/AWS's STS: .*\/nowhere\/token/, /AWS_ROLE_ARN.* the file that AWS_WEB_IDENTITY_TOKEN_FILE names$/m],
     ],
     [
       "while STS is down",
       stsError(500, "InternalFailure", "The request processing has failed"),
       {},
-      [/AWS's STS answered 500 InternalFailure/, /^(?!.*policy).*try again later/],
+      [/AWS's STS answered 500 InternalFailure/, /^(?!.*policy).*wait a while/],
     ],
     [
       "while nobody listens at the address of STS",
@@ -396,6 +433,41 @@ describe("a document in S3, for a role by the token of the CI,", { concurrency: 
       assert.deepEqual(s3.requests, []);
     });
   }
+});
+
+for (const variable of ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"]) {
+  test(`a run whose ${variable} ends in a line break ends at once, and names that variable alone`, async (t) => {
+    const s3 = await startS3();
+    t.after(s3.close);
+    const { code, stdout, stderr } = await run(["report"], { ...s3Variables(s3.url), [variable]: "stand-in-key\n" });
+    assert.deepEqual([code, stdout], [2, ""]);
+    assert.match(
+      stderr,
+      new RegExp(`^Error: The environment is not valid.*\\n {2}${variable} must be .*line break.*\\n$`),
+    );
+    assert.doesNotMatch(stderr, /stand-in-key/);
+    assert.deepEqual(s3.requests, []);
+  });
+}
+
+const ARN = "arn:aws:s3:us-east-1:123456789012:accesspoint/my-ap";
+for (const [url, ...parts] of [
+  ["s3://bucket/folder/key.json", "bucket", "folder/key.json"],
+  ["S3://bucket/ci/", "bucket", "ci/"],
+  [`s3://${ARN}/folder/key.json`, ARN, "folder/key.json"],
+  ["job_executions.v2.json"],
+  ["/s3/key.json"],
+  ["C:\\ci\\document.json"],
+]) {
+  test(`S3_URL takes ${url} for ${parts.length > 0 ? `a key in ${parts[0]}` : "a path"}`, () => {
+    assert.deepEqual([...(S3_URL.exec(url ?? "") ?? [])].slice(1), parts);
+  });
+}
+
+test("openS3() addresses an access point by its name, and a bucket at a custom endpoint by its path", () => {
+  const { store } = settings({ AWS_ENDPOINT_URL_S3: "http://s3.example.com", AWS_REGION: "us-east-1" });
+  const isPathStyle = (bucket: string) => openS3(store, bucket).config.forcePathStyle;
+  assert.deepEqual([isPathStyle("bucket"), isPathStyle(ARN)], [true, false]);
 });
 
 test("an endpoint in AWS's own config file is not addressed path-style: the error says which variable to set", async (t) => {
@@ -511,7 +583,7 @@ test("several runs against moto_server leave a document that the aws client read
   const { pipeline_id, jobs } = JSON.parse(copy.stdout);
   assert.equal(pipeline_id, 1006);
   assert.deepEqual(jobs["unit tests"].jobs_info, [
-    { id: 105, failing: true, commit: "0ddba11" },
-    { id: null, failing: false, commit: "0ddba11" },
+    { id: 105, failing: true, commit: "0ddba11", pipeline: 1005 },
+    { id: null, failing: false, commit: "0ddba11", pipeline: 1006 },
   ]);
 });
