@@ -1,11 +1,38 @@
 /**
- * check-failures 4.0.0 tells people of a CI job that fails consistently. It is the last job of a
- * pipeline:
+ * check-failures 4.0.0 tells people of a CI job that fails consistently: three times in a row, or
+ * five times in its last ten executions. It is the last job of a pipeline:
  *
  *   npx tsx check-failures.ts    this file, beside @aws-sdk/client-s3@3.1173.0 and valibot@1.5.0
  *   node check-failures.mjs      the bundle, made by `npm run bundle`: nothing to install
  *
- * MIT licensed: copy it.
+ * One JSON document, in S3 or in a file, keeps how each job did in the last pipelines, and which
+ * channel was told what. `--help` lists the variables that set this up. MIT licensed: copy it.
+ *
+ * What it decides: the room "Statistics", from `updateStatistics` to `changeOf`. Where tokens go:
+ * "Store", "Jobs", "Senders" and "Requests", in the half "What touches the world". The other half
+ * only computes. Callers come before callees.
+ *
+ * Audit map. What leaves this process, to whom, by which function, with which secret:
+ *
+ *   the document           S3          s3Store         AWS credentials, which the SDK finds
+ *   questions for jobs     GitLab      listPages       GITLAB_TOKEN or CI_JOB_TOKEN
+ *   messages               Slack       slackSender     SLACK_API_TOKEN
+ *                          a command   commandSender   none of these, and nothing named AWS_
+ *   messages, table,       stdout and  printerFor      none: it masks the values of these variables,
+ *   JSON, errors, output   stderr                      not what stands in AWS's files
+ *
+ * - Variables decide where tokens go: who can set CI_API_V4_URL or SLACK_API_URL gets the token that
+ *   is for it, over plain http where the address says so. AWS's own variables and files (an endpoint,
+ *   a profile) decide where its credentials come from and where they are used.
+ * - GitLab and Slack are asked by `request`, whose `exchange` follows no redirect; S3 by the client
+ *   of `openS3`. Both go by a proxy where the runtime has one.
+ * - `fileStore` writes the document where JOB_EXECUTIONS_URL is a path. `readTextFile` reads that
+ *   and PIPELINE_JOBS_FILE. `isMain` looks at the path that was started. The SDK reads AWS's files.
+ * - `runCommand` starts ALERT_COMMAND, and the SDK a `credential_process` that AWS's files name.
+ *   Either may read what this process was started with, in /proc, secrets included.
+ * - `npx tsx` runs what npm has under that name: pin it by a lock file.
+ * - Whoever can write the document decides what is said of which job, and which channel hears of an
+ *   end; but only in the words of `writeMessage`, to which all in it is data.
  */
 import { spawn } from "node:child_process";
 import { createHash, randomUUID } from "node:crypto";
@@ -398,10 +425,13 @@ function judgeJobs(document: JobExecutions, { pipeline, limits, now }: Counting)
     const jobs_info = stored.jobs_info.slice(-windowOf(name, limits));
     const job = { ...stored, last_day: stored.last_day ?? days, jobs_info };
     const isGone = isOld(job.last_day) || isIgnored(name);
-    const change = isGone ? isOpen(job.alert) && "gone" : changeOf(job, thresholdsOf(name, limits));
+    const changeIfGone = isOpen(job.alert) ? "gone" : undefined;
+    const change = isGone ? changeIfGone : changeOf(job, thresholdsOf(name, limits));
     const when = { pipeline_id: pipeline.CI_PIPELINE_ID, changed_at: now.toISOString(), day: days };
-    const alert = change ? changeAlert(job, change, when) : job.alert;
-    const isWaiting = alert !== undefined && isToBeTold(alert) && !isOld(alert.day);
+    const changed = changeAlert(job, change, when);
+    const isGivenUp = !isOpen(changed) && isOld(changed?.day);
+    const alert = changed && isGivenUp ? { ...changed, told: undefined, claims: undefined } : changed;
+    const isWaiting = alert !== undefined && isToBeTold(alert);
     const last = jobs_info.at(-1);
     if ((!isGone && failuresIn(jobs_info).length > 0) || isOpen(alert) || isWaiting) {
       jobs.set(name, { ...job, alert });
@@ -422,6 +452,7 @@ function isToBeTold({ told = {}, claims = {} }: Alert) {
 }
 
 type Change = Kind | "flaky";
+type When = Pick<Alert, "pipeline_id" | "changed_at" | "day">;
 
 /**
  * The rules for alerts: what the window of a job does to its alert. It opens or becomes broken
@@ -462,37 +493,40 @@ function failedInARow(job: TrackedJob) {
 }
 
 /** The alert of a job after a change, with what is true now: it is told from that, also later. */
-function changeAlert(job: TrackedJob, change: Change, when: Pick<Alert, "pipeline_id" | "changed_at" | "day">): Alert {
-  const { alert } = job;
-  if (change === "flaky" && alert) return { ...alert, flaky: true };
-  const kind = change === "flaky" ? "consecutive" : change;
-  const changed = { ...when, kind, flaky: undefined, ...factsOf(job, kind) };
+function changeAlert(job: TrackedJob, change: Change | undefined, when: When): Alert | undefined {
+  const isOlder = job.alert?.times === undefined && isOpen(job.alert); // than version 4: nothing was noted
+  const alert = job.alert && isOlder ? { ...job.alert, ...factsOf(job, job.alert.kind) } : job.alert;
+  if (!change) return alert;
+  if (change === "flaky") return alert && { ...alert, flaky: true };
+  const changed = { ...when, kind: change, flaky: undefined, ...factsOf(job, change) };
   if (!alert || !isOpen(alert)) {
     // Somebody may still wait for the end of a broken alert before: then this one is its sequel, whose end is told.
-    const isSequel = kind === "cumulative" && alert !== undefined && isToBeTold(alert);
+    const isSequel = change === "cumulative" && alert !== undefined && isToBeTold(alert);
     const { pipeline_id: after, told, claims } = alert ?? {};
     return { ...changed, at: when.changed_at, after, told, claims, flaky: isSequel || undefined };
   }
   // Who only heard that a job fails often needs no recovery of it.
-  const isSilent = kind === "recovered" && alert.kind === "cumulative" && !alert.flaky;
+  const isSilent = change === "recovered" && alert.kind === "cumulative" && !alert.flaky;
   return { ...alert, ...changed, ...(isSilent ? { told: undefined, claims: undefined } : {}) };
 }
 
 /** What is said of an alert: how often the job failed or passed, and where that streak began. */
 function factsOf(job: TrackedJob, kind: Kind): Pick<Alert, "times" | "executions" | "turned"> {
   const executions = sinceAlertBefore(job);
-  const nothing = { times: undefined, executions: undefined, turned: undefined };
-  if (kind === "gone") return nothing;
-  if (kind === "cumulative") {
-    return { ...nothing, times: failuresIn(executions).length, executions: executions.length };
-  }
-  const streak = lastThat(executions, kind === "consecutive");
-  const times = kind === "consecutive" ? failedInARow(job) : streak.length;
+  const failing = kind === "consecutive";
+  const end = executions.findLastIndex((one) => one.failing === failing) + 1;
+  const streak = lastThat(executions.slice(0, end), failing);
   const [first] = streak;
-  if (!first?.commit) return { ...nothing, times };
-  const before = job.jobs_info[job.jobs_info.indexOf(first) - 1];
-  const from = before?.failing === !first.failing ? (before.commit ?? undefined) : undefined;
-  return { ...nothing, times, turned: { commit: first.commit, title: first.title, from } };
+  const before = first && job.jobs_info[job.jobs_info.indexOf(first) - 1];
+  const from = before && before.failing !== failing ? (before.commit ?? undefined) : undefined;
+  const turned = first?.commit ? { commit: first.commit, title: first.title, from } : undefined;
+  const times = Math.max(streak.length, failing ? failedInARow(job) : 0);
+  return {
+    consecutive: { times, executions: undefined, turned },
+    cumulative: { times: failuresIn(executions).length, executions: executions.length, turned: undefined },
+    recovered: { times, executions: undefined, turned },
+    gone: { times: undefined, executions: undefined, turned: undefined },
+  }[kind];
 }
 
 /** The executions as a strip, the oldest first. */
@@ -616,10 +650,18 @@ function readListing(text: string, source: string): Listing {
   return { jobs: latestAttempts(attempts), warnings: unfinished.length > 0 ? [warning] : [] };
 }
 
-/** A job of a child pipeline: below a trigger job that may fail, what failed did not run. */
-function nameBelow(bridge: Bridge, job: PipelineJob): PipelineJob {
-  const isAllowed = bridge.allow_failure && job.outcome === "failed";
-  return { ...job, name: `${bridge.name} / ${job.name}`, outcome: isAllowed ? "not run" : job.outcome };
+/**
+ * A trigger job, by its own status only where no job came of it, as from wrong YAML; and the jobs
+ * below it. Where it may fail, what failed below did not run.
+ */
+function withChild(own: PipelineJob, bridge: Bridge, jobs: ListedJob[], below: PipelineJob[]): PipelineJob[] {
+  const hasStarted = jobs.some(({ status }) => ["success", "failed", "running"].includes(status));
+  const hasRun = hasStarted || below.some(({ outcome }) => outcome !== "not run");
+  const inside = [...latestAttempts(jobs.map(toAttempt)), ...below].map((job): PipelineJob => {
+    const isAllowed = bridge.allow_failure && job.outcome === "failed";
+    return { ...job, name: `${own.name} / ${job.name}`, outcome: isAllowed ? "not run" : job.outcome };
+  });
+  return [hasRun ? { ...own, outcome: "passed" } : own, ...inside];
 }
 
 // --- Rules: what JOB_RULES says of a job: who hears of it as well, and when it alerts.
@@ -737,7 +779,8 @@ export function claimNews({ document, ran }: Pick<Update, "document" | "ran">, t
     if (!alert || channels.length === 0) return [];
     const own = Object.fromEntries(channels.map((channel) => [channel, claim]));
     jobs.set(name, { ...job, alert: { ...alert, claims: { ...without(alert.claims, channels, broadcast), ...own } } });
-    const claimed = Object.keys(alert.claims ?? {}).map((channel) => addressOf(channel, broadcast));
+    const others = Object.entries(alert.claims ?? {}).filter(([, { by }]) => by !== task.run);
+    const claimed = others.map(([channel]) => addressOf(channel, broadcast));
     const news = newsOf(name, job, alert, ran.get(name));
     return channels.map((channel) => ({ channel, news: { ...news, mayBeKnown: claimed.includes(channel) } }));
   });
@@ -1227,13 +1270,14 @@ const REQUIRED = ""; // a default that fits no variable: it must be set
 const TEXT = v.string();
 const OFTEN = "5";
 const WINDOW = "10";
-const DOCUMENT = matching(
-  /^(s3:\/\/[^/]+\/.+|(?!s3:|file:|\S*:\/\/).+)$/i,
-  "s3://bucket/key or a path, e.g. s3://ci/jobs.json",
-);
+const DOCUMENT = matching(/^(s3:\/\/[^/]+\/.+|(?!s3:|file:|\S*:\/\/).+)$/i, "a path or s3://, e.g. s3://ci/jobs.json");
 const ENCRYPTIONS = oneOf("none", "AES256", "aws:kms", "aws:kms:dsse");
 const COMMIT = matching(/^[0-9a-f]{7,64}$/i, "7 to 64 hex digits, e.g. 0ddba11");
 const CHANNEL = matching(/^\S+$/, "a channel, e.g. #ci-alerts");
+const KEY = v.pipe(
+  token("AKIA..."),
+  v.transform(() => undefined),
+); // only checked here: the SDK takes it from its place
 
 const Settings = v.object({
   pipeline: v.object({
@@ -1258,7 +1302,10 @@ const Settings = v.object({
     JOB_EXECUTIONS_URL: env("where the document is; required where `CI` is set", DOCUMENT, "job_executions.v2.json"),
     S3_SSE: env("the upload's encryption; `none` leaves it to the bucket", ENCRYPTIONS, "none"),
     S3_CONDITIONAL_WRITES: env("`off` for stores without `If-Match`: races then lose counts", oneOf("on", "off"), "on"),
-    AWS_REGION: env("the bucket's region; `AWS_PROFILE`, keys and all else as the AWS SDK has them", TEXT),
+    AWS_ACCESS_KEY_ID: env("the SDK's, as `AWS_PROFILE`, roles and all else of AWS", KEY),
+    AWS_SECRET_ACCESS_KEY: env("likewise", KEY),
+    AWS_SESSION_TOKEN: env("likewise", KEY),
+    AWS_REGION: env("the bucket's region", TEXT),
     AWS_DEFAULT_REGION: env("the bucket's region where `AWS_REGION` is not set", TEXT),
     AWS_ENDPOINT_URL_S3: env("an S3 that is not AWS's, addressed path-style", baseUrl("s3.example.com")),
     AWS_ENDPOINT_URL: env("an endpoint for all of AWS, if that for S3 is not set", baseUrl("s3.example.com")),
@@ -1301,25 +1348,16 @@ function checkRules(given: Variables): [variable: string, isRight: boolean, expe
   const { SLACK_API_TOKEN: token, SLACK_CHANNEL: channel, JOB_EXECUTIONS_URL: url } = given;
   const isInCi = !["", "false", "0"].includes(CI);
   const unlessFile = "set unless PIPELINE_JOBS_FILE is";
-  const keys = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+  const isTold = !isInCi || !!(token || channel || command);
   return [
     ["JOB_EXECUTIONS_URL", !isInCi || !!url, "set in CI, e.g. s3://ci-bucket/jobs.json"],
     ["CI_API_V4_URL", !!(file || given.CI_API_V4_URL), `${unlessFile}, e.g. https://gitlab.example.com/api/v4`],
     ["CI_PROJECT_ID", !!(file || given.CI_PROJECT_ID), `${unlessFile}, e.g. 4242`],
     ["GITLAB_TOKEN", !!(file || given.GITLAB_TOKEN || given.CI_JOB_TOKEN), `${unlessFile}, e.g. glpat-...`],
-    [
-      "SLACK_API_TOKEN",
-      !isInCi || !!(token || channel || command),
-      "set in CI, e.g. xoxb-..., or ALERT_COMMAND (cat: only in the log)",
-    ],
+    ["SLACK_API_TOKEN", isTold, "set in CI, e.g. xoxb-..., or ALERT_COMMAND (cat: only in the log)"],
     ["SLACK_CHANNEL", !token || !!channel, "set together with SLACK_API_TOKEN, e.g. #ci-alerts"],
     ["SLACK_API_TOKEN", !channel || !!token, "set together with SLACK_CHANNEL, e.g. xoxb-..."],
     ["ALERT_COMMAND", !command || !(token || channel), "unset beside Slack's variables, e.g. empty"],
-    ...keys.map((name): [string, boolean, string] => [
-      name,
-      !/\s/.test(given[name] ?? ""),
-      "a key without spaces or line breaks, e.g. AKIA...",
-    ]),
   ];
 }
 
@@ -1332,7 +1370,6 @@ export function parseSettings(variables: Variables): Settings {
   return parseParts(Settings, variables);
 }
 
-/** The parts for a report; likewise. */
 export function parseReportSettings(variables: Variables): ReportSettings {
   return parseParts(v.pick(Settings, ["limits", "store"]), variables);
 }
@@ -1343,8 +1380,7 @@ function parseParts<T extends Parts>(schema: T, variables: Variables): v.InferOu
   const given = Object.fromEntries(Object.entries(variables).filter(([, value]) => value));
   const parts = Object.keys(schema.entries).map((part) => [part, given]);
   const { success, output, issues = [] } = v.safeParse(schema, Object.fromEntries(parts));
-  const ofRun = Object.values(Settings.entries).flatMap((part) => Object.keys(part.entries));
-  const ofOthers = ofRun.filter((name) => !Object.values(schema.entries).some((part) => name in part.entries));
+  const names = Object.values(schema.entries).flatMap((part) => Object.keys(part.entries));
   const problems = new Map<string, string>(); // the first of each variable
   const note = (variable: string, expected: string) => {
     const state = given[variable] ? "" : " (it is not set)";
@@ -1352,7 +1388,7 @@ function parseParts<T extends Parts>(schema: T, variables: Variables): v.InferOu
   };
   for (const issue of issues) note(`${issue.path?.at(-1)?.key}`, issue.message);
   for (const [variable, isRight, expected] of checkRules(given)) {
-    if (!isRight && !ofOthers.includes(variable)) note(variable, expected);
+    if (!isRight && names.includes(variable)) note(variable, expected);
   }
   if (success && problems.size === 0) return output;
   throw new Error(["The environment is not valid; see --help", ...problems.values()].join("\n"));
@@ -1404,16 +1440,15 @@ function patterns() {
 
 /** The lines of JOB_RULES. A wrong one is named by its number, as any word may be a secret. */
 function rules() {
-  const toRules = v.rawTransform<string, Rule[]>(({ dataset, addIssue }) => {
-    const lines = dataset.value.split(/\r?\n/).map((line, i) => ({ line, number: i + 1 }));
-    const parsed = lines.flatMap(({ line, number }) =>
-      /^\s*(#|$)/.test(line) ? [] : { number, rule: parseRule(line) },
-    );
-    const wrong = parsed.flatMap(({ rule, number }) => (rule ? [] : number));
-    const words = "a pattern, then #channels, <!mentions>, one threshold (5 or 5/8) or ignore";
-    if (wrong.length > 0) addIssue({ message: `lines of ${words}, e.g. e2e:* #team 5; see line ${wrong.join(", ")}` });
-    return parsed.flatMap(({ rule }) => rule ?? []);
-  });
+  const words = "a pattern, then #channels, <!mentions>, one threshold (5 or 5/8) or ignore, e.g. e2e:* #team 5";
+  const toRules = v.rawTransform<string, Rule[]>(({ dataset, addIssue }) =>
+    dataset.value.split(/\r?\n/).flatMap((line, i) => {
+      if (/^\s*(#|$)/.test(line)) return [];
+      const rule = parseRule(line);
+      if (!rule) addIssue({ message: `lines of ${words}; see line ${i + 1}` });
+      return rule ?? [];
+    }),
+  );
   return v.pipe(v.string(), toRules);
 }
 
@@ -1424,8 +1459,8 @@ function httpUrl(example: string) {
 
 /** An address to which paths are added. */
 function baseUrl(example: string) {
-  const withoutSlash = v.transform((url: string) => url.replace(/\/+$/, ""));
-  return v.pipe(httpUrl(example), withoutSlash);
+  const toBase = v.transform((url: string) => url.replace(/\/+$/, ""));
+  return v.pipe(httpUrl(example), toBase);
 }
 
 // --- Usage: what can be asked for on the command line, and how.
@@ -1715,31 +1750,29 @@ function s3Store(access: StoreAccess, object: { Bucket: string; Key: string }): 
   const source = access.JOB_EXECUTIONS_URL + (endpoint ? ` at ${new URL(endpoint).host}` : "");
   const isConditional = access.S3_CONDITIONAL_WRITES === "on";
   const client = openS3(access, object.Bucket);
-  const explain = (error: unknown, action: "role" | "read" | "upload", { aborted }: AbortSignal) => {
-    const { reason, todo } = adviseOnAws(error, action, object.Bucket);
-    const what = action === "upload" ? CANNOT_UPLOAD : "Cannot read job executions from";
-    return failure(`${what} ${source}: ${aborted ? "no complete answer in time" : reason}`, todo, { cause: error });
-  };
+  const explain =
+    (action: "role" | "read" | "upload", { aborted }: AbortSignal) =>
+    (error: unknown) => {
+      const { reason, todo } = adviseOnAws(error, action, object.Bucket);
+      const what = action === "upload" ? CANNOT_UPLOAD : "Cannot read job executions from";
+      throw failure(`${what} ${source}: ${aborted ? "no complete answer in time" : reason}`, todo, { cause: error });
+    };
   return {
     source,
     async read(abortSignal) {
-      await client.config.credentials().catch((error) => {
-        throw explain(error, "role", abortSignal);
-      });
-      try {
+      await client.config.credentials().catch(explain("role", abortSignal));
+      const get = async () => {
         const { Body, ETag } = await client.send(new GetObjectCommand(object), { abortSignal });
         if (!ETag || !Body) throw new Error(NO_ETAG);
         const text = await decode(Body as AsyncIterable<Uint8Array>);
         return { text, version: ETag.replace(/^W\//, "") }; // a proxy makes it weak, and S3 refuses that
-      } catch (error) {
-        // By its name, as there may be two copies of the SDK.
-        if ((error as Error).name === "NoSuchKey") return undefined;
-        throw explain(error, "read", abortSignal);
-      }
+      };
+      // By its name, as there may be two copies of the SDK.
+      return get().catch((error) => (error.name === "NoSuchKey" ? undefined : explain("read", abortSignal)(error)));
     },
-    async write(Body, version, abortSignal) {
+    async write(body, version, abortSignal) {
       const condition = version === undefined ? { IfNoneMatch: "*" } : { IfMatch: version };
-      const put = { ...object, Body, ...encodingOf(Body, access), ...(isConditional ? condition : {}) };
+      const put = { ...object, ...encode(body, access), ...(isConditional ? condition : {}) };
       try {
         const { ETag } = await client.send(new PutObjectCommand(put), { abortSignal });
         if (!ETag) throw new Error(NO_ETAG);
@@ -1748,7 +1781,7 @@ function s3Store(access: StoreAccess, object: { Bucket: string; Key: string }): 
         const { name, $metadata } = error as S3ServiceException;
         const isOtherVersion = [409, 412].includes($metadata?.httpStatusCode ?? 0) || name === "NoSuchKey";
         if (isConditional && isOtherVersion) return false;
-        throw explain(error, "upload", abortSignal);
+        return explain("upload", abortSignal)(error);
       }
     },
   };
@@ -1785,10 +1818,10 @@ async function decode(body: AsyncIterable<Uint8Array>): Promise<string> {
   return text + decoder.decode();
 }
 
-function encodingOf(body: Buffer, { S3_SSE }: StoreAccess) {
-  const ChecksumSHA256 = createHash("sha256").update(body).digest("base64"); // object lock wants one
+function encode(Body: Buffer, { S3_SSE }: StoreAccess) {
+  const ChecksumSHA256 = createHash("sha256").update(Body).digest("base64"); // object lock wants one
   const ServerSideEncryption = S3_SSE === "none" ? undefined : S3_SSE;
-  return { ChecksumSHA256, ServerSideEncryption, ContentType: "application/json" };
+  return { Body, ChecksumSHA256, ServerSideEncryption, ContentType: "application/json" };
 }
 
 /** For one run at a time: files have no version. */
@@ -1822,13 +1855,12 @@ export type Jobs = () => Promise<Listing>;
 
 export function openJobs(access: JobsAccess, pipelineId: number, signal: AbortSignal): Jobs {
   const { PIPELINE_JOBS_FILE: file } = access;
-  if (!file) return () => gitLabJobs(access, pipelineId, signal);
-  return async () => readListing(await readTextFile(file), `The list of jobs in ${file}`);
+  const ofFile = async (path: string) => readListing(await readTextFile(path), `The list of jobs in ${path}`);
+  return () => (file ? ofFile(file) : gitLabJobs(access, pipelineId, signal));
 }
 
 const PER_PAGE = 100; // the most that GitLab gives
 const MAX_DEPTH = 2; // of child pipelines, as in GitLab
-const MAY_NOT_READ = [401, 403, 404];
 
 /** Asks GitLab for the jobs of a pipeline and, where the token may, of its child pipelines. */
 async function gitLabJobs(access: JobsAccess, id: number, signal: AbortSignal): Promise<Listing> {
@@ -1837,7 +1869,7 @@ async function gitLabJobs(access: JobsAccess, id: number, signal: AbortSignal): 
 
   async function listOrWarn<T extends v.GenericSchema>(path: string, schema: T, warning: string) {
     return list(path, schema).catch((error: Failure) => {
-      if (!MAY_NOT_READ.includes(error.status ?? 0)) throw error;
+      if (![401, 403, 404].includes(error.status ?? 0)) throw error;
       if (!warnings.has(warning)) warnings.set(warning, `${warning}: ${error.message}`);
       return undefined;
     });
@@ -1863,11 +1895,7 @@ async function gitLabJobs(access: JobsAccess, id: number, signal: AbortSignal): 
       listOrWarn(`pipelines/${child.id}/jobs`, ListedJob, warning),
       depth < MAX_DEPTH ? listBelow(child.id, depth + 1, warning) : [],
     ]);
-    const inside = [...latestAttempts(jobs.map(toAttempt)), ...below].map((job) => nameBelow(bridge, job));
-    // The trigger job itself is at fault only where no job came of it, as from wrong YAML.
-    const hasStarted = jobs.some(({ status }) => ["success", "failed", "running"].includes(status));
-    const hasRun = hasStarted || below.some(({ outcome }) => outcome !== "not run");
-    return [{ ...own, outcome: hasRun ? ("passed" as const) : own.outcome }, ...inside];
+    return withChild(own, bridge, jobs, below);
   }
 
   const isJobToken = !access.GITLAB_TOKEN; // it may not list trigger jobs
