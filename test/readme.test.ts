@@ -92,7 +92,7 @@ describe("README", () => {
   });
 
   test("names no other variable than those of --help, of a runtime or of a recipe", () => {
-    const others = ["NODE_USE_ENV_PROXY", "NODE_EXTRA_CA_CERTS", "AWS_WEB_IDENTITY_TOKEN_FILE"];
+    const others = ["RUN_ID", "NODE_USE_ENV_PROXY", "NODE_EXTRA_CA_CERTS", "AWS_WEB_IDENTITY_TOKEN_FILE"];
     const known = new Set([...describeSettings().map(({ name }) => name), ...others]);
     const named = [...readme.matchAll(/\b[A-Z]+_[A-Z0-9_]*[A-Z0-9]\b/g)].map(([name]) => name);
     assert.deepEqual(
