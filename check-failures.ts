@@ -262,7 +262,7 @@ export async function retrieveJobExecutions(store: Store, signal: AbortSignal) {
   const stored = await store.read(signal);
   if (!stored) return undefined;
   const todo = "mend the document, or restore an earlier version of it";
-  return { document: parseJson(JobExecutions, stored.text, { source: store.source, todo }), version: stored.version };
+  return { document: parseJson(JobExecutions, stored.text, store.source, todo), version: stored.version };
 }
 
 /** The document before the first pipeline, with a hello that nobody has said. */
@@ -274,12 +274,7 @@ export function createInitialJobExecutions(): JobExecutions {
  * Stores the document if `version` (undefined: none) is still the stored one, and resolves to
  * whether it was. Throws where it can't be written.
  */
-export function uploadJobExecutions(
-  document: JobExecutions,
-  version: string | undefined,
-  store: Store,
-  signal: AbortSignal,
-) {
+export function uploadJobExecutions(document: JobExecutions, version: Version, store: Store, signal: AbortSignal) {
   return store.write(Buffer.from(JSON.stringify(toStored(document))), version, signal);
 }
 
@@ -587,15 +582,13 @@ type Bridge = v.InferOutput<typeof Bridge>;
 const RUNNING = ["created", "preparing", "pending", "running", "waiting_for_resource", "waiting_for_callback"];
 const UNFINISHED = [...RUNNING, "canceling", "scheduled", "queued", "in_progress", "waiting", "requested"];
 const STATUSES = ["success", "failed", "canceled", "skipped", "manual", "completed", ...UNFINISHED];
-const CONCLUSIONS = ["success", "failure", "timed_out", "neutral", "cancelled", "skipped", "action_required"];
+const CONCLUSIONS = "success failure timed_out neutral cancelled skipped action_required stale startup_failure";
 
 /** A job in a file: there, a word that neither CI uses may be anything, also a failure. */
 const JobInFile = v.object({
   ...ListedJob.entries,
   status: v.picklist(STATUSES, "Expected success, failed or another status of GitLab's, or GitHub's completed"),
-  conclusion: v.nullish(
-    v.picklist([...CONCLUSIONS, "stale", "startup_failure"], `Expected one of ${CONCLUSIONS.join(", ")}`),
-  ),
+  conclusion: v.nullish(v.picklist(CONCLUSIONS.split(" "), `Expected one of ${CONCLUSIONS}`)),
 });
 
 /** A page of GitHub's list, with the number of jobs on all pages. */
@@ -638,7 +631,7 @@ function latestAttempts<T extends Attempt>(jobs: T[]): T[] {
 /** Reads a file's list. Throws where it is not complete, or has a word that neither CI uses. */
 function readListing(text: string, source: string): Listing {
   const todo = "write into it what GitLab or GitHub lists as the jobs of a pipeline (see --help; gh api needs --slurp)";
-  const pages = parseJson(PagesOfJobs, text, { source, todo });
+  const pages = parseJson(PagesOfJobs, text, source, todo);
   const attempts = pages.flatMap((page) => page.jobs).map(toAttempt);
   const total = Math.max(0, ...pages.map((page) => page.total_count));
   if (total > attempts.length) {
@@ -1204,11 +1197,8 @@ export function describeRun(run: Run, { pipeline, limits, dryRun }: Task, broadc
     return `Would send${channel ? ` to ${channel}` : ""}:\n${writeMessage(message, PLAIN)}`;
   });
   const dry = ["Dry run: nothing is sent or written; the table is what would be stored", ...would];
-  return [
-    ...(dryRun ? dry : []),
-    `Pipeline ${id} ${outcomes[run.outcome]}`,
-    formatTable(run.document, limits, MAX_LOG_ROWS),
-  ];
+  const result = `Pipeline ${id} ${outcomes[run.outcome]}`;
+  return [...(dryRun ? dry : []), result, formatTable(run.document, limits, MAX_LOG_ROWS)];
 }
 
 /** What a run says to programs. */
@@ -1228,12 +1218,11 @@ function countJobs({ listing, ran }: Update) {
 
 /** A line for each channel that was not told, and why: of the broadcast channel, an error. */
 export function describeFailures(deliveries: Delivery[], broadcast: string | null) {
-  const describe = (delivery: Delivery) => {
-    const { channel, failure } = delivery;
+  const describe = ({ channel, failure }: Delivery) => {
     const place = channel || broadcast;
     const what = failure?.mayBeTaken ? "may not have been told" : "was not told";
-    const todo = "then retry this job (the next run tells it too)";
-    return failure ? `${place ? `${place} ${what}: ` : ""}${failure.message}, ${todo}` : [];
+    const why = `${failure?.message}, then retry this job (the next run tells it too)`;
+    return failure ? `${place ? `${place} ${what}: ` : ""}${why}` : [];
   };
   const ofBroadcast = deliveries.filter(({ channel }) => channel === "");
   const others = deliveries.filter(({ channel }) => channel !== "");
@@ -1254,9 +1243,7 @@ export function findTroubles({ counted_at, jobs }: JobExecutions, now: Date, max
   const isOld = (at: string) => now.getTime() - Date.parse(at) > maxAgeMs;
   const untold = [...jobs.values()].flatMap((job) => untoldSince(job) ?? []).filter(isOld);
   const [oldest] = untold.sort((a, b) => Date.parse(a) - Date.parse(b));
-  const age = counted_at
-    ? `its latest pipeline was counted ${formatAge(counted_at, now)} ago`
-    : "no pipeline was counted";
+  const age = counted_at ? `its latest pipeline was counted ${formatAge(counted_at, now)} ago` : "none was counted";
   const stale = `it is stale: ${age}; check that the job runs in each pipeline of the default branch`;
   const silent = `its broadcast channel was not told of an alert for ${formatAge(`${oldest}`, now)}; see the log of its last run`;
   return [...(!counted_at || isOld(counted_at) ? [stale] : []), ...(oldest ? [silent] : [])];
@@ -1476,8 +1463,7 @@ function parseArguments(args: string[]): Arguments {
   const wrong = args.find((arg, i) => !isAge(i) && (!known.includes(arg) || args.indexOf(arg) < i));
   if (wrong !== undefined) throw fail(`Unknown or repeated argument: ${wrong}`);
   const maxAgeMs = parseAge(args.find((_, i) => isAge(i)));
-  if (has("--max-age") && !(has("report") && maxAgeMs))
-    throw fail("--max-age is for report, with days or hours: 3d, 12h");
+  if (has("--max-age") && !(has("report") && maxAgeMs)) throw fail("--max-age is for report, e.g. 3d or 12h");
   if (has("report") && has("--dry-run")) throw fail("--dry-run is not for report, which only reads");
   const asked = { isReport: has("report"), dryRun: has("--dry-run"), json: has("--json"), maxAgeMs };
   if (has("--help") || has("-h")) return { ...asked, print: writeHelp() };
@@ -1537,11 +1523,7 @@ function failure(what: string, todo: string, { cause, ...details }: Partial<Fail
 }
 
 /** Throws an error that names `source`, the path of the first fault in its JSON, and what to do. */
-function parseJson<T extends v.GenericSchema>(
-  schema: T,
-  text: string,
-  { source, todo }: { source: string; todo: string },
-) {
+function parseJson<T extends v.GenericSchema>(schema: T, text: string, source: string, todo: string) {
   let json: unknown;
   try {
     json = JSON.parse(text);
@@ -1555,14 +1537,14 @@ function parseJson<T extends v.GenericSchema>(
   throw failure(`${source} is not valid at ${path}: ${cut(issues[0].message, 200)}`, todo);
 }
 
-const CHECK_KEYS = "check the AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or a role";
 const CHECK_ROLE =
   "check AWS_ROLE_ARN, the trust policy of that role, the audience (aud) of the token that the CI gave, " +
   "and that it is in the file that AWS_WEB_IDENTITY_TOKEN_FILE names";
+const CHECK_KEYS = "check the AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or a role";
+const ALLOW = "allow s3:GetObject, s3:PutObject and s3:ListBucket (without it, a missing object is a 403)";
 const SET_REGION = "set AWS_REGION to the region of the bucket";
-const RIGHTS = "allow s3:GetObject, s3:PutObject and s3:ListBucket (without it, a missing object is a 403)";
-const NO_IF_MATCH =
-  "if the store lacks If-Match, set S3_CONDITIONAL_WRITES=off; if it lacks encryption, set S3_SSE=none";
+const ENCRYPT = "if the bucket demands an encryption, set S3_SSE, e.g. aws:kms";
+const LACKS = "if the store lacks If-Match, set S3_CONDITIONAL_WRITES=off; if it lacks encryption, set S3_SSE=none";
 const NOT_PATH_STYLE = "set AWS_ENDPOINT_URL_S3: an endpoint in AWS's own config file is not addressed path-style";
 const PROXY_ANSWERED = "whether a proxy answered instead";
 const CHECK_NETWORK =
@@ -1571,21 +1553,19 @@ const CHECK_NETWORK =
 
 /** What to do about what AWS's SDK says: the first that matches action, status, name and message. */
 const AWS_ADVICE: [said: RegExp, todo: string][] = [
-  [/Region is missing/, SET_REGION],
+  [/Region is missing|PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocation/, SET_REGION],
   [/QuotaExceeded|StorageFull|^\w+ 507 /, "free some space in the store"],
   [/^\w+ (429|500|50[2-9]) /, "wait a while"],
   [/^role .*(ECONN|ENOTFOUND|EAI_AGAIN|timed? ?out)/, "check the network, and AWS_ENDPOINT_URL_STS"],
   [/^role (\d|.*(AccessDenied|Identity|IDP|Expired|Validation|ENOENT|no such file))/i, CHECK_ROLE],
-  [/^role /, CHECK_KEYS],
+  [/^role |InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken|credentials/i, CHECK_KEYS],
   [/NoSuchBucket/, "check JOB_EXECUTIONS_URL"],
-  [/InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken|[Cc]redentials/, CHECK_KEYS],
-  [/PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocation/, SET_REGION],
   [/RequestTimeTooSkewed/, "set the clock of this machine"],
   [/encoded data was not valid/, "the document is not UTF-8: restore an earlier version"],
   [/ BUCKET\.(?!.*\.amazonaws\.com)/, NOT_PATH_STYLE],
-  [/^upload 403 /, `${RIGHTS}; if the bucket demands an encryption, set S3_SSE, e.g. aws:kms`],
-  [/^(read|list) 403 /, RIGHTS],
-  [/^upload (400|501) /, NO_IF_MATCH],
+  [/^upload 403 /, `${ALLOW}; ${ENCRYPT}`],
+  [/ 403 /, ALLOW],
+  [/^upload (400|501) /, LACKS],
   [/^\w+ \d|without an ETag|XML/, `check AWS_ENDPOINT_URL_S3, and ${PROXY_ANSWERED}`],
   [/^/, CHECK_NETWORK], // anything else
 ];
@@ -1596,13 +1576,11 @@ export function adviseOnAws(error: unknown, action: "role" | "read" | "list" | "
   const status = $metadata?.httpStatusCode;
   const isAlone = /CredentialsProviderError|Region is missing/.test(`${name} ${message}`);
   const ofRole = isAlone ? "the AWS SDK" : "AWS's STS";
-  const [reason] = message.split(/\.?\n/);
-  const said = `${action} ${status ?? "without answer"} ${name} ${reason}`.replace(` ${bucket}.`, " BUCKET.");
+  const [what = ""] = message.split(/\.?\n/);
+  const said = `${action} ${status ?? "without answer"} ${name} ${what}`.replace(` ${bucket}.`, " BUCKET.");
   const todo = adviseOnTrust(error as Error) ?? AWS_ADVICE.find(([pattern]) => pattern.test(said))?.[1] ?? "";
-  return {
-    reason: `${action === "role" ? ofRole : "S3"}${status ? ` answered ${status} ${name}` : ""}: ${reason}`,
-    todo,
-  };
+  const reason = `${action === "role" ? ofRole : "S3"}${status ? ` answered ${status} ${name}` : ""}: ${what}`;
+  return { reason, todo };
 }
 
 /** What to do about a certificate that is not trusted: trying again does not help. */
@@ -1692,11 +1670,7 @@ export function groupBy<T>(items: T[], keyOf: (item: T) => unknown): [T, ...T[]]
 const NOTE_TIMEOUT_MS = 20_000; // on top of the run's: what was told must still be noted
 
 /** Sends messages, one a channel, at once; a dry run sends none. A failure is noted in its delivery. */
-export function sendNotification(
-  messages: Message[],
-  { dryRun }: Task,
-  { sender, signal }: World,
-): Promise<Delivery[]> {
+export function sendNotification(messages: Message[], { dryRun }: Task, { sender, signal }: World) {
   const deliver = async (message: Message): Promise<Delivery> => {
     if (dryRun) return { ...message, delivered: false };
     return sender.send(message, signal).then(
@@ -1732,8 +1706,9 @@ async function noteDeliveries(deliveries: Delivery[], task: Task, { store, pause
 export type Store = {
   source: string;
   read: (signal: AbortSignal) => Promise<{ text: string; version: string } | undefined>;
-  write: (body: Buffer, version: string | undefined, signal: AbortSignal) => Promise<boolean>;
+  write: (body: Buffer, version: Version, signal: AbortSignal) => Promise<boolean>;
 };
+type Version = string | undefined;
 
 const REQUEST_TIMEOUT_MS = 20_000; // for which a peer may say nothing
 export const S3_URL = /^s3:\/\/(arn:[^/]+:accesspoint[:/][^/]+|[^/]+)\/(.*)$/is; // an ARN may have a slash in it
@@ -1764,7 +1739,7 @@ function s3Store(access: StoreAccess, object: { Bucket: string; Key: string }): 
       const get = async () => {
         const { Body, ETag } = await client.send(new GetObjectCommand(object), { abortSignal });
         if (!ETag || !Body) throw new Error(NO_ETAG);
-        const text = await decode(Body as AsyncIterable<Uint8Array>);
+        const text = new TextDecoder("utf-8", { fatal: true }).decode(await Body.transformToByteArray());
         return { text, version: ETag.replace(/^W\//, "") }; // a proxy makes it weak, and S3 refuses that
       };
       // By its name, as there may be two copies of the SDK.
@@ -1808,14 +1783,6 @@ export function openS3(access: StoreAccess, bucket: string): S3Client {
       httpsAgent: https.globalAgent,
     },
   });
-}
-
-/** Decodes piece by piece: a large body would else be in memory twice. */
-async function decode(body: AsyncIterable<Uint8Array>): Promise<string> {
-  const decoder = new TextDecoder("utf-8", { fatal: true });
-  let text = "";
-  for await (const bytes of body) text += decoder.decode(bytes, { stream: true });
-  return text + decoder.decode();
 }
 
 function encode(Body: Buffer, { S3_SSE }: StoreAccess) {
@@ -1923,7 +1890,7 @@ async function listPages<T extends v.GenericSchema>(access: JobsAccess, path: st
     const url = `${project}/${path}?per_page=${PER_PAGE}&page=${page}`;
     const { body, headers: answered } = await request(peer, url, { headers, adviseOn, signal });
     const todo = `check CI_API_V4_URL, and ${PROXY_ANSWERED}`;
-    const items = parseJson(v.array(schema), body, { source: `The answer of ${peer}`, todo });
+    const items = parseJson(v.array(schema), body, `The answer of ${peer}`, todo);
     return { items, total: Number(answered["x-total-pages"]) || 0 };
   };
   const first = await readPage(1);
@@ -1969,7 +1936,7 @@ function slackSender({ SLACK_API_TOKEN, SLACK_API_URL, SLACK_CHANNEL = "" }: Sen
   const Answer = v.object({ ok: v.boolean(), error: v.optional(v.string(), "no reason") });
   const call = async (method: string, json: object, signal: AbortSignal) => {
     const { body } = await request(peer, `${SLACK_API_URL}/${method}`, { headers, json, adviseOn: () => todo, signal });
-    const { ok, error } = parseJson(Answer, body, { source: `The answer of ${peer}`, todo });
+    const { ok, error } = parseJson(Answer, body, `The answer of ${peer}`, todo);
     const [, advice = ""] = SLACK_ADVICE.find(([pattern]) => pattern.test(error)) ?? [];
     if (!ok) throw failure(`${peer} answered ${cut(error, 100)}`, advice);
   };
@@ -2081,11 +2048,8 @@ async function request(peer: string, url: string, what: Request): Promise<HttpAn
       const askedMs = Number(headers["retry-after"]) * 1_000 || 0;
       const wish = askedMs > 0 ? ` and asks to wait for ${askedMs / 1_000} s` : "";
       const isBusy = status === 429 || status >= 500;
-      last = failure(
-        `${peer} answered ${`${status} ${word}`.trim()}${wish}`,
-        isBusy ? "wait a while" : adviseOn(status),
-        { status },
-      );
+      const said = `${peer} answered ${`${status} ${word}`.trim()}${wish}`;
+      last = failure(said, isBusy ? "wait a while" : adviseOn(status), { status });
       if (!isBusy || askedMs > MAX_RETRY_AFTER_MS) throw last;
       waitMs = askedMs || waitMs;
     }
@@ -2094,8 +2058,7 @@ async function request(peer: string, url: string, what: Request): Promise<HttpAn
   throw last;
 }
 
-const NOT_CONNECTED =
-  /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ConnectionRefused|FailedToOpenSocket)$/;
+const NOT_CONNECTED = /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|E(HOST|NET)UNREACH|ConnectionRefused|FailedToOpenSocket)$/;
 type HttpAnswer = { status: number; headers: NodeJS.Dict<string | string[]>; body: string };
 
 /**
@@ -2137,9 +2100,6 @@ const RUN_TIMEOUT_MS = 90_000;
 /** What a command line comes to: for people, for programs, and what went wrong. */
 type Result = { texts: string[]; json: object; warnings?: string[]; errors?: string[] };
 
-/** What a command line is given of the process. */
-type Surroundings = Output & { signal: AbortSignal };
-
 /** Runs a command line; resolves to its exit code. */
 async function main(args: string[], variables: Variables): Promise<number> {
   const { stdout, stderr } = process;
@@ -2159,8 +2119,8 @@ async function main(args: string[], variables: Variables): Promise<number> {
       if (error) throw failure(`Cannot print: ${error.message}`, "keep this log open", { cause: error });
     };
     const say = (text: string) => void print(stderr, text);
-    const surroundings = { signal: stop.signal, environment: withoutSecrets(variables), print: printOrThrow, say };
-    const execute = plan(asked, variables, surroundings);
+    const output = { environment: withoutSecrets(variables), print: printOrThrow, say };
+    const execute = plan(asked, variables, output, stop.signal);
     exitCode = 1;
     const { texts, json, warnings = [], errors = [] } = await execute();
     print(log, texts.join("\n\n"));
@@ -2179,10 +2139,10 @@ async function main(args: string[], variables: Variables): Promise<number> {
 }
 
 /** What is to be done. Throws where the environment is wrong, before anything is done. */
-function plan(asked: Arguments, variables: Variables, surroundings: Surroundings): () => Promise<Result> {
+function plan(asked: Arguments, variables: Variables, output: Output, signal: AbortSignal): () => Promise<Result> {
   if (asked.isReport) {
     const settings = parseReportSettings(variables);
-    return () => report(settings, asked, surroundings);
+    return () => report(settings, asked.maxAgeMs, signal);
   }
   const { CI_DEFAULT_BRANCH, CI_COMMIT_BRANCH, CI_PIPELINE_ID } = variables;
   if (!asked.dryRun && CI_DEFAULT_BRANCH && CI_COMMIT_BRANCH !== CI_DEFAULT_BRANCH) {
@@ -2193,14 +2153,10 @@ function plan(asked: Arguments, variables: Variables, surroundings: Surroundings
     return async () => ({ texts: [text], json });
   }
   const settings = parseSettings(variables);
-  return () => countPipeline(settings, asked, surroundings);
+  return () => countPipeline(settings, asked.dryRun, output, signal);
 }
 
-async function countPipeline(
-  settings: Settings,
-  { dryRun }: Arguments,
-  { signal, ...output }: Surroundings,
-): Promise<Result> {
+async function countPipeline(settings: Settings, dryRun: boolean, output: Output, signal: AbortSignal) {
   const { pipeline, limits } = settings;
   const store = openStore(settings.store);
   const sender = openSender(settings.sender, output);
@@ -2210,19 +2166,17 @@ async function countPipeline(
   const { warnings, errors, listing } = run;
   const places = [`Stored in ${store.source}`, `alerts go to ${sender.place}`, listing.remark ?? []].flat();
   if (run.outcome === "nothing-ran") places[0] = `Nothing is stored in ${store.source}`;
-  const checked = dryRun
-    ? await sender.check(signal).catch((error: Error) => void errors.push(error.message))
-    : undefined;
-  const last = dryRun ? (checked ?? []) : places.join("; ");
-  const texts = [...describeRun(run, task, sender.broadcast), last].flat();
+  const texts = describeRun(run, task, sender.broadcast);
+  if (dryRun)
+    await sender.check(signal).then(
+      (found) => texts.push(found),
+      ({ message }) => errors.push(message),
+    );
+  else texts.push(places.join("; "));
   return { texts, json: runToJson(run, task, sender.broadcast), warnings, errors };
 }
 
-async function report(
-  { store: access, limits }: ReportSettings,
-  { maxAgeMs }: Arguments,
-  { signal }: Surroundings,
-): Promise<Result> {
+async function report({ store: access, limits }: ReportSettings, maxAgeMs: number | undefined, signal: AbortSignal) {
   const store = openStore(access);
   const stored = await retrieveJobExecutions(store, signal);
   const now = new Date();
@@ -2248,9 +2202,8 @@ function printerFor(variables: Variables) {
 
 /** The values that are never printed; one of few characters would be found in any text. */
 function secretsIn(variables: Variables): string[] {
-  return Object.entries(variables).flatMap(([name, value = ""]) =>
-    SECRETS.test(name) && value.length > 5 ? value : [],
-  );
+  const isHidden = (name: string, value: string) => SECRETS.test(name) && value.length > 5;
+  return Object.entries(variables).flatMap(([name, value = ""]) => (isHidden(name, value) ? value : []));
 }
 
 /** What ALERT_COMMAND may see: nothing of AWS, and no secret under any name. */
