@@ -16,6 +16,6 @@ export async function parseDocument(text: string | undefined): Promise<JobExecut
 
 export async function serializeDocument(document: JobExecutions): Promise<string> {
   const { store, stored } = memoryStore();
-  await uploadJobExecutions(document, undefined, { store, signal });
+  await uploadJobExecutions(document, undefined, store, signal);
   return `${stored.text}`;
 }
