@@ -1,99 +1,99 @@
+/** What a channel reads: the first line, the paragraphs, what fits, and that names, titles and branches are data. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
 import {
-  type AddressedMessage,
-  checkConsistentFailures,
+  type Alert,
   type Format,
+  type Kind,
   MARKDOWN,
-  type Message,
   type News,
   openSender,
   PLAIN,
-  parseOwners,
   SLACK,
+  type Task,
   type Turn,
-  WEBHOOK,
   writeMessage,
   writeSubject,
 } from "../check-failures.ts";
 import {
-  AN_HOUR_AGO,
   documentOf,
   failed,
   history,
-  makeWorld,
   memoryStore,
   messageOf,
   NOW,
   newsOf,
   openAlert,
-  PIPELINE_TOLD,
   passed,
-  pendingAlert,
   runOf,
   settings,
   taskOf,
   textOf,
-  toldOf,
   type Variables,
 } from "./support/builders.ts";
 
 const LIMIT = 3_900;
-const FORMATS = { SLACK, WEBHOOK, MARKDOWN, PLAIN };
-const PROJECT = "https://gitlab.example.com/acme/shop/-";
-const PIPELINE = `<${PROJECT}/pipelines/1005|pipeline 1005>`;
-const linkToJob = (id: number) => `<${PROJECT}/jobs/${id}|${id}>`;
-const linkToCommit = (commit: string) => `<${PROJECT}/commit/${commit}|${commit}>`;
-const linkToChanges = (from: string, to: string) => `<${PROJECT}/compare/${from}...${to}|changes since ${from}>`;
+const FORMATS = { SLACK, MARKDOWN, PLAIN };
+const PAGES = "https://gitlab.example.com/acme/shop/-";
+const PIPELINE = `<${PAGES}/pipelines/1005|pipeline 1005>`;
+const linkToJob = (id: number) => `<${PAGES}/jobs/${id}|${id}>`;
+const linkToCommit = (commit: string) => `<${PAGES}/commit/${commit}|${commit}>`;
+const linkToChanges = (from: string, to: string) => `<${PAGES}/compare/${from}...${to}|changes since ${from}>`;
 
 /** A pipeline of which no address is known. */
-const WITHOUT_LINKS = { pipeline: { ...PIPELINE_TOLD, project: { name: "acme/shop" } } };
+const WITHOUT_LINKS = { CI_PROJECT_URL: undefined };
 
-const write = (news: News[], rest: Partial<Message> = {}, format: Format = SLACK) =>
-  writeMessage({ ...toldOf(news, rest), mentions: [] }, format);
+const write = (news: News[], variables: Variables = {}, format: Format = SLACK) =>
+  writeMessage(messageOf(news, { task: taskOf(variables) }), format);
 const firstLineOf = (...args: Parameters<typeof write>) => write(...args).split("\n")[0] ?? "";
 const paragraphsOf = (...args: Parameters<typeof write>) =>
   write(...args)
     .split("\n\n")
     .slice(1);
-const paragraphOf = (item: News, rest: Partial<Message> = {}) => paragraphsOf([item], rest)[0] ?? "";
+const paragraphOf = (...[news, ...rest]: [News, Variables?, Format?]) => paragraphsOf([news], ...rest)[0] ?? "";
 
-/** Evidence that one commit is at fault: the job had passed with the commit before it. */
-const DIRECT: Turn = { commit: "c0ffee02", title: "Add a cart", author: "Ada Lovelace", from: "77aa01d3" };
-const broken = (name: string, turned: Partial<Turn> = {}, rest: Partial<News> = {}) =>
-  newsOf(name, { turned: { commit: "c0ffee02", ...turned }, ...rest });
-const recovered = (name: string, turned: Partial<Turn> = {}, rest: Partial<News> = {}) =>
-  newsOf(name, { kind: "recovered", ids: [], turned: { commit: "c0ffee04", ...turned }, ...rest });
+const minutesAgo = (minutes: number) => new Date(NOW.getTime() - minutes * 60_000).toISOString();
 
-/** Any kind of news. */
-const KINDS = fc.constantFrom("consecutive" as const, "cumulative" as const, "recovered" as const, "gone" as const);
+/** News of an alert that changed just now. */
+const newsOfKind = (kind: Kind, name: string, alert: Partial<Alert> = {}, rest: Partial<News> = {}) =>
+  newsOf(name, {
+    alert: openAlert(kind, { told: undefined, at: minutesAgo(0), changed_at: minutesAgo(0), ...alert }),
+    ...rest,
+  });
+/** Where a streak began: at a commit whose title is known, after another one. */
+const TURNED: Turn = { commit: "c0ffee02", title: "Add a cart", from: "77aa01d3" };
+const broken = (name: string, turned: Turn | undefined = TURNED, rest: Partial<News> = {}) =>
+  newsOfKind("consecutive", name, { turned }, rest);
+const often = (name: string, alert: Partial<Alert> = {}, rest: Partial<News> = {}) =>
+  newsOfKind("cumulative", name, { times: 5, executions: 10, ...alert }, rest);
+const recovered = (name: string, alert: Partial<Alert> = {}, rest: Partial<News> = {}) =>
+  newsOfKind("recovered", name, alert, { listed: passed(name, { id: 1005 }), failures: [], ...rest });
+const gone = (name: string, alert: Partial<Alert> = {}) =>
+  newsOfKind("gone", name, { times: undefined, ...alert }, { listed: undefined, failures: [] });
 
-/** A message for Slack or a webhook without the links to the project's own pages. */
+const KINDS = fc.constantFrom<Kind>("consecutive", "cumulative", "recovered", "gone");
+
+/** A message for Slack without the links to the project's own pages. */
 const withoutOwnLinks = (text = "") =>
   text.replace(/<https:\/\/gitlab\.example\.com\/acme\/shop\/-\/[^\s<>|]+\|[^<>|]*>/g, "");
 
 /** With a message of its own, for which Node 20 need not find the assertion in what tsx made of this file. */
 const assertIncludes = (text: string, part: string) => assert.ok(text.includes(part), `Expected ${part} in:\n${text}`);
+const assertFits = (text: string) => assert.ok(text.length <= LIMIT, `${text.length} characters:\n${text}`);
 
-describe("writeMessage() first line", () => {
+describe("the first line of a message", () => {
   test("names the job, the project, the branch and the pipeline, with a link", () => {
     assert.equal(firstLineOf([newsOf("unit tests")]), `🔴 unit tests broken in acme/shop main, ${PIPELINE}`);
   });
 
-  test("names the commit where there is no branch", () => {
-    const { branch: _, ...pipeline } = { ...PIPELINE_TOLD, commit: "0ddba11".repeat(5) };
-    assert.match(firstLineOf([newsOf("a")], { pipeline }), / in acme\/shop 0ddba110, /);
+  test("names the commit where there is no branch, and no project where none is known", () => {
+    const variables = { CI_COMMIT_BRANCH: undefined, CI_COMMIT_SHA: "0ddba11".repeat(5), CI_PROJECT_PATH: undefined };
+    assert.match(firstLineOf([newsOf("a")], variables), /^🔴 a broken in this project 0ddba110, /);
   });
 
   test("tells the kinds apart, the gravest first, and counts what is more than one", () => {
-    const news = [
-      newsOf("removed", { kind: "gone" }),
-      newsOf("mended", { kind: "recovered" }),
-      newsOf("flaky", { kind: "cumulative" }),
-      newsOf("c"),
-      newsOf("d"),
-    ];
+    const news = [gone("removed"), recovered("mended"), often("flaky"), newsOf("c"), newsOf("d")];
     const kinds = "🔴 2 jobs broken, 🟠 flaky failing often, 🟢 mended recovered, ⚪ removed gone";
     assert.equal(firstLineOf(news), `${kinds} in acme/shop main, ${PIPELINE}`);
   });
@@ -102,329 +102,342 @@ describe("writeMessage() first line", () => {
     assert.match(firstLineOf([newsOf("x".repeat(255))]), /^🔴 1 job broken in /);
   });
 
-  test("has the title of the commit where all of it has one cause, which its paragraph does not repeat", () => {
-    const message = write([broken("a", DIRECT), broken("b", DIRECT)]);
-    const [first, ...others] = message.split("\n");
+  test("has the title of the commit at which all of it began, which its paragraphs do not repeat", () => {
+    const [first, ...others] = write([broken("a"), broken("b")]).split("\n");
     assert.equal(first, `🔴 2 jobs broken in acme/shop main since "Add a cart", ${PIPELINE}`);
     assert.doesNotMatch(others.join("\n"), /Add a cart/);
-    assert.match(others.join("\n"), / by Ada Lovelace/);
+    const mended = firstLineOf([recovered("a", { turned: { ...TURNED, title: "Mend it" } })]);
+    assert.match(mended, /^🟢 a recovered in acme\/shop main since "Mend it", /);
   });
 
-  test("has no title where there are two causes, or something else is told as well", () => {
-    const others = [
-      broken("b", { commit: "c0ffee03", title: "Two", from: "c0ffee02" }),
-      broken("b", { from: "c0ffee01" }),
-      newsOf("b", { kind: "cumulative" }),
-      newsOf("b", { kind: "gone" }),
-    ];
-    for (const other of others) {
-      const message = write([broken("a", DIRECT), other]);
-      assert.doesNotMatch(message.split("\n")[0] ?? "", /since|Add a cart|Two/);
-      assertIncludes(message, '"Add a cart"');
+  test("has no title where something began elsewhere, or without a commit", () => {
+    for (const other of [broken("b", { ...TURNED, commit: "c0ffee03" }), often("b"), gone("b"), newsOf("b")]) {
+      const [first = "", ...others] = write([broken("a"), other]).split("\n");
+      assert.doesNotMatch(first, /since|Add a cart/);
+      assertIncludes(others.join("\n"), '"Add a cart"');
     }
   });
 
-  test("has no title of a commit that only recovered jobs share", () => {
-    assert.doesNotMatch(firstLineOf([recovered("a", { title: "Mend it", from: "c0ffee03" })]), /since|Mend it/);
-  });
-
-  test("has no title without evidence against that commit, whatever the document says", () => {
-    for (const from of [undefined, "c0ffee02"]) {
-      const turned = from === undefined ? {} : { from };
-      assert.doesNotMatch(write([broken("a", { title: "Add a cart", author: "Ada", ...turned })]), /Add a cart|Ada/);
-    }
+  test("has no title where the commit has none", () => {
+    assert.doesNotMatch(write([broken("a", { commit: "c0ffee02", from: "77aa01d3" })]), /since "|"/);
   });
 
   test("begins with whom to mention, in Slack", () => {
-    const mentions = ["<!subteam^S1>", "<@U1>"];
-    const writeAs = (format: Format) => writeMessage({ ...toldOf([newsOf("a")]), mentions }, format);
-    assert.match(writeAs(SLACK), /^<!subteam\^S1> <@U1> 🔴 a broken in /);
-    for (const format of [WEBHOOK, MARKDOWN, PLAIN]) assert.match(writeAs(format), /^🔴 a broken in /);
+    const message = messageOf([newsOf("a")], { mentions: ["<!subteam^S1>", "<@U1>"] });
+    assert.match(writeMessage(message, SLACK), /^<!subteam\^S1> <@U1> 🔴 a broken in /);
+    for (const format of [MARKDOWN, PLAIN]) assert.match(writeMessage(message, format), /^🔴 a broken in /);
   });
 });
 
-describe("writeMessage() paragraph of broken jobs", () => {
-  test("of one that passed right before names the commit, its title and author, and the changes", () => {
-    const [paragraph] = paragraphsOf([broken("unit tests", DIRECT), newsOf("b", { kind: "gone" })]);
-    const cause = `since ${linkToCommit("c0ffee02")} "Add a cart" by Ada Lovelace, ${linkToChanges("77aa01d3", "c0ffee02")}`;
+describe("a paragraph of broken jobs", () => {
+  test("says where the job first failed, with the title, the changes since it passed, and its failures, all linked", () => {
+    const [paragraph] = paragraphsOf([broken("unit tests"), gone("b")]);
+    const turn = `first at ${linkToCommit("c0ffee02")} "Add a cart", ${linkToChanges("77aa01d3", "c0ffee02")}`;
     assert.equal(
       paragraph,
-      `🔴 <${PROJECT}/jobs/104|unit tests> failed 3 times in a row ${cause}\n` +
-        `failures: ${[102, 103, 104].map(linkToJob).join(", ")}`,
+      `🔴 <${PAGES}/jobs/1005|unit tests> failed 3 times in a row, ${turn}\n` +
+        `failures: ${[1003, 1004, 1005].map(linkToJob).join(", ")}`,
     );
   });
 
-  test("of one that passed further back has the range as its only cause, and names nobody", () => {
-    const paragraph = paragraphOf(broken("a", { from: "77aa01d3" }));
-    assertIncludes(paragraph, `|a> failed 3 times in a row, ${linkToChanges("77aa01d3", "c0ffee02")}\nfailures: `);
+  test("says `or earlier` where it is not known what came before, and tells no title", () => {
+    const message = write([broken("a", { commit: "c0ffee02" }), gone("b")]);
+    assertIncludes(message, `|a> failed 3 times in a row, first at ${linkToCommit("c0ffee02")} or earlier\nfailures: `);
+    assert.doesNotMatch(message, /changes since/);
   });
 
-  test("of one that is not known to have passed says since which commit or earlier, and names nobody", () => {
-    for (const turned of [{}, { title: "Add a cart", author: "Ada Lovelace" }]) {
-      const message = write([broken("a", turned), newsOf("b", { kind: "cumulative" })]);
-      assertIncludes(message, `|a> failed 3 times in a row since ${linkToCommit("c0ffee02")} or earlier\nfailures: `);
-      assert.doesNotMatch(message, /Add a cart|Ada|changes/);
-    }
+  test("says that the very commit had passed before, and compares nothing", () => {
+    const message = write([broken("a", { ...TURNED, from: "c0ffee02" }), gone("b")]);
+    const turn = `first at ${linkToCommit("c0ffee02")}, which had passed before`;
+    assertIncludes(message, `|a> failed 3 times in a row, ${turn}\nfailures: `);
+    assert.doesNotMatch(message, /Add a cart|changes since/);
   });
 
-  test("of one that had passed with the same commit says so, and compares nothing", () => {
-    const message = write([broken("a", { ...DIRECT, from: "c0ffee02" }), newsOf("b", { kind: "cumulative" })]);
-    assertIncludes(message, `|a> failed 3 times in a row with ${linkToCommit("c0ffee02")}, which had passed before\n`);
-    assert.doesNotMatch(message, /Add a cart|Ada|changes/);
+  test("says nothing of where a streak began where no commit is known", () => {
+    const once = newsOf("a", { failures: [1005] });
+    const alert = { ...once.alert, times: 1 };
+    assert.match(paragraphOf({ ...once, alert }), /\|a> failed 1 time in a row\nfailures: <\S+\|1005>$/);
   });
 
-  test("of fifty that were broken when the project adopted this is one, which names nobody", () => {
-    const news = Array.from({ length: 50 }, (_, i) => broken(`job ${i}`, { title: "Adopt it", author: "Ada" }));
-    const message = write(news);
-    assert.equal(message.split("\n\n").length, 2);
-    assertIncludes(message, `🔴 50 jobs failed 3 times in a row since ${linkToCommit("c0ffee02")} or earlier\n`);
-    assert.doesNotMatch(message, /Ada|Adopt/);
-  });
-
-  test("with one cause has their number, the cause once, and their names in natural order", () => {
+  test("tells jobs together that broke at one commit after one commit: their number, the turn, and all names", () => {
     const names = ["shard 10/10", "shard 2/10", "shard 1/10"];
-    const news = names.map((name, i) => broken(name, DIRECT, { job_id: i + 1, times: 3 + i }));
+    const news = names.map((name, i) =>
+      newsOfKind("consecutive", name, { turned: TURNED, times: 3 + i }, { listed: failed(name, { id: i + 1 }) }),
+    );
     assert.deepEqual(paragraphsOf(news), [
       [
-        `🔴 3 jobs failed 3 to 5 times in a row since ${linkToCommit("c0ffee02")} by Ada Lovelace, ${linkToChanges("77aa01d3", "c0ffee02")}`,
-        `<${PROJECT}/jobs/3|shard 1/10>, <${PROJECT}/jobs/2|shard 2/10>, <${PROJECT}/jobs/1|shard 10/10>`,
+        `🔴 3 jobs failed 3 to 5 times in a row, first at ${linkToCommit("c0ffee02")}, ${linkToChanges("77aa01d3", "c0ffee02")}`,
+        `<${PAGES}/jobs/3|shard 1/10>, <${PAGES}/jobs/2|shard 2/10>, <${PAGES}/jobs/1|shard 10/10>`,
       ].join("\n"),
     ]);
   });
 
-  test("with two causes is two, the larger one first", () => {
-    const news = [broken("a", { commit: "c0ffee01" }), broken("b"), broken("c")];
-    const [first, second, ...others] = paragraphsOf(news);
-    assert.match(first ?? "", /^🔴 2 jobs .* since .*c0ffee02/);
-    assert.match(second ?? "", /^🔴 <.*\|a> .* since .*c0ffee01/);
+  test("tells jobs apart that broke at different commits, the larger group first", () => {
+    const other = { ...TURNED, commit: "c0ffee01" };
+    const [first, second, ...others] = paragraphsOf([broken("a", other), broken("b"), broken("c")]);
+    assert.match(first ?? "", /^🔴 2 jobs .* first at .*c0ffee02/);
+    assert.match(second ?? "", /^🔴 <.*\|a> .* first at .*c0ffee01/);
     assert.deepEqual(others, []);
   });
 
-  test("with one commit, but another one before it, is another cause", () => {
-    const [first, second] = paragraphsOf([broken("a", DIRECT), broken("b", { from: "c0ffee01" })]);
-    assert.match(first ?? "", /\|a> .* by Ada Lovelace, /);
-    assert.match(second ?? "", /\|b> failed 3 times in a row, <.*\|changes since c0ffee01>\n/);
+  test("tells jobs apart that broke at one commit, but had passed last at different ones", () => {
+    const [first, second] = paragraphsOf([broken("a"), broken("b", { ...TURNED, from: "c0ffee01" })]);
+    assertIncludes(first ?? "", linkToChanges("77aa01d3", "c0ffee02"));
+    assertIncludes(second ?? "", linkToChanges("c0ffee01", "c0ffee02"));
   });
 
-  test("says nothing of where a streak began where that is unknown", () => {
-    const paragraph = paragraphOf(newsOf("a", { times: 1, ids: [104] }));
-    assert.match(paragraph, /\|a> failed 1 time in a row\nfailures: <\S+\|104>$/);
+  test("tells jobs apart whose alerts changed at different times, each with its own", () => {
+    const late = newsOfKind("consecutive", "a", { turned: TURNED, changed_at: minutesAgo(15 * 1_440) });
+    const [first, second] = paragraphsOf([late, broken("b")]);
+    assert.match(first ?? "", /^🔴 .*\|a> .*, 15 days ago\n/);
+    assert.match(second ?? "", /^🔴 .*\|b> failed [^\n]*77aa01d3>\n/);
   });
 
   test("cuts long commits where they are shown, and links them whole", () => {
     const [commit, from] = ["c0ffee02".repeat(5), "77aa01d3".repeat(5)];
-    const paragraph = paragraphOf(broken("a", { commit, from, title: "T" }));
-    assertIncludes(paragraph, `<${PROJECT}/commit/${commit}|c0ffee02>`);
-    assertIncludes(paragraph, `<${PROJECT}/compare/${from}...${commit}|changes since 77aa01d3>`);
-  });
-
-  test("has the stage and the reason, but not that the script failed", () => {
-    const detailOf = (where: Partial<News>) => /\|a>(.*?) failed 3/.exec(paragraphOf(newsOf("a", where)))?.[1];
-    assert.equal(detailOf({}), "");
-    assert.equal(detailOf({ stage: "test", reason: "script_failure" }), " (test)");
-    assert.equal(detailOf({ stage: "test", reason: "runner_system_failure" }), " (test: runner_system_failure)");
-    assert.equal(detailOf({ reason: "Run npm test <&>" }), " (Run npm test &lt;&amp;&gt;)");
-    assert.equal(detailOf({ stage: null, reason: null }), "");
-  });
-
-  test("tells the stage and the reason once where they are those of all", () => {
-    const withReason = (name: string, reason: string) => newsOf(name, { reason });
-    const same = paragraphsOf([withReason("a", "stuck"), withReason("b", "stuck")]).join();
-    assert.match(same, /^🔴 2 jobs \(stuck\) failed .*\|a>, .*\|b>$/s);
-    const different = paragraphsOf([withReason("a", "stuck"), withReason("b", "timeout")]).join();
-    assert.match(different, /^🔴 2 jobs failed .*\|a> \(stuck\), .*\|b> \(timeout\)$/s);
-  });
-
-  test("links to the address that the CI gave for a job, else to the job by its id", () => {
-    const given = paragraphOf(newsOf("a", { url: "https://elsewhere.example.com/104?a=1&b=2" }));
-    assert.match(given, /^🔴 <https:\/\/elsewhere\.example\.com\/104\?a=1&amp;b=2\|a> /);
-    assertIncludes(paragraphOf(newsOf("a", { job_id: 9 })), `🔴 <${PROJECT}/jobs/9|a> `);
+    const paragraph = paragraphOf(broken("a", { commit, from }));
+    assertIncludes(paragraph, `<${PAGES}/commit/${commit}|c0ffee02>`);
+    assertIncludes(paragraph, `<${PAGES}/compare/${from}...${commit}|changes since 77aa01d3>`);
   });
 });
 
-describe("writeMessage() paragraph of other news", () => {
-  test("of a job that fails often counts the executions that there are, and links its failures", () => {
-    const ids = [101, 103, 104, 106, 107];
-    const news = newsOf("e2e", { kind: "cumulative", times: 5, executions: 9, ids, job_id: 107 });
+describe("a paragraph of other jobs", () => {
+  test("of one that fails often counts its failures and executions, and links its failures", () => {
+    const failures = [1001, 1003, 1005];
     assert.equal(
-      paragraphOf(news),
-      `🟠 <${PROJECT}/jobs/107|e2e> failed 5 times in the last 9 executions\nfailures: ${ids.map(linkToJob).join(", ")}`,
+      paragraphOf(often("e2e", { times: 5, executions: 9 }, { failures })),
+      `🟠 <${PAGES}/jobs/1005|e2e> failed 5 times in the last 9 executions\nfailures: ${failures.map(linkToJob).join(", ")}`,
     );
   });
 
-  test("of jobs that fail often is one for all of them", () => {
-    const news = [7, 9].map((executions, i) => newsOf(`job ${i}`, { kind: "cumulative", times: 5, executions }));
+  test("of those that fail often is one for all of them", () => {
+    const news = [7, 9].map((executions, i) => often(`job ${i}`, { executions }));
     assert.match(
       paragraphsOf(news).join(),
       /^🟠 2 jobs failed 5 times in the last 7 to 9 executions\n.*job 0>, .*job 1>$/,
     );
   });
 
-  test("of a job that recovered has its passes, how long its alert was open, and what mended it", () => {
-    const news = recovered("e2e", { title: "Mend the cart", author: "Grace Hopper", from: "c0ffee03" }, { job_id: 7 });
+  test("of one that recovered says where it first passed, and for how long its alert was open", () => {
+    const mended = recovered("e2e", { at: minutesAgo(2 * 1_440), turned: { ...TURNED, title: "Mend it" } });
+    const turn = `first at ${linkToCommit("c0ffee02")} "Mend it", ${linkToChanges("77aa01d3", "c0ffee02")}`;
     assert.equal(
-      paragraphOf(news),
-      `🟢 <${PROJECT}/jobs/7|e2e> passed 3 times in a row, its alert was open for 60 minutes, mended by ${linkToCommit("c0ffee04")} "Mend the cart" (Grace Hopper)`,
+      paragraphsOf([mended, gone("b")])[0],
+      `🟢 <${PAGES}/jobs/1005|e2e> passed 3 times in a row, ${turn}; its alert was open for 2 days`,
     );
   });
 
-  test("of a job that recovered has only the changes where it failed last further back", () => {
-    const changes = linkToChanges("c0ffee01", "c0ffee04");
-    const paragraph = paragraphOf(recovered("e2e", { from: "c0ffee01" }));
-    assert.match(paragraph, /\|e2e> passed 3 times in a row, its alert was open for 60 minutes, <[^<]*$/);
-    assert.ok(paragraph.endsWith(`, ${changes}`), paragraph);
+  test("of one that recovered says `or earlier`, or that the very commit had failed before", () => {
+    const turnOf = (turned: Turn) => / in a row, (.*); its alert/.exec(paragraphOf(recovered("a", { turned })))?.[1];
+    const first = `first at ${linkToCommit("c0ffee02")}`;
+    assert.equal(turnOf({ commit: "c0ffee02" }), `${first} or earlier`);
+    assert.equal(turnOf({ ...TURNED, from: "c0ffee02" }), `${first}, which had failed before`);
   });
 
-  test("of a job that recovered without any change says that the commit had failed before", () => {
-    const paragraph = paragraphOf(recovered("e2e", { from: "c0ffee04", title: "Mend it", author: "Grace" }));
-    assert.ok(
-      paragraph.endsWith(`for 60 minutes, with ${linkToCommit("c0ffee04")}, which had failed before`),
-      paragraph,
-    );
-  });
-
-  test("of a job that recovered says nothing of what mended it where that is unknown", () => {
-    for (const news of [recovered("e2e", { title: "Mend it" }), newsOf("e2e", { kind: "recovered", ids: [] })]) {
-      assert.match(paragraphOf(news), /passed 3 times in a row, its alert was open for 60 minutes$/);
-    }
-  });
-
-  test("of jobs that recovered is one for each commit that mended them", () => {
-    const mended = { title: "Mend it", from: "c0ffee03" };
-    const news = [recovered("a", mended), recovered("b", mended, { since: NOW.toISOString(), times: 4 })];
-    const [first, second] = paragraphsOf([...news, recovered("c", { ...mended, commit: "c0ffee05" })]);
+  test("of those that recovered is one for each turn, with the longest time that an alert was open", () => {
+    const mended = { turned: TURNED, times: 4 };
+    const news = [
+      recovered("a", { ...mended, at: minutesAgo(180) }),
+      recovered("b", { ...mended, at: minutesAgo(120), times: 3 }),
+      recovered("c", { turned: { ...TURNED, commit: "c0ffee05" } }),
+    ];
+    const [first = "", second = ""] = paragraphsOf(news);
     assert.match(
-      first ?? "",
-      /^🟢 2 jobs passed 3 to 4 times in a row, the alerts were open for up to 60 minutes, mended by .*c0ffee04> "Mend it"\n.*a>, .*b>$/,
+      first,
+      /^🟢 2 jobs passed 3 to 4 times in a row, .*; their alerts were open for up to 3 hours\n.*a>, .*b>$/,
     );
-    assert.match(second ?? "", /^🟢 <.*\|c> .*c0ffee05> "Mend it"$/);
+    assert.match(second, /^🟢 <.*\|c> .*c0ffee05/);
   });
 
-  test("of jobs that are gone says since when each has not run", () => {
-    const gone = (name: string, since: string) => newsOf(name, { kind: "gone", ids: [], job_id: 103, since });
-    const one = gone("e2e", "2026-10-01T10:00:00Z");
-    const link = (name: string) => `<${PROJECT}/jobs/103|${name}>`;
-    assert.equal(paragraphOf(one), `⚪ ${link("e2e")} (not run since 2026-10-01) is gone: its alert is closed`);
-    assert.equal(
-      paragraphsOf([one, gone("lint", "2026-10-02T10:00:00Z")]).join(),
-      `⚪ 2 jobs are gone: their alerts are closed\n` +
-        `${link("e2e")} (not run since 2026-10-01), ${link("lint")} (not run since 2026-10-02)`,
-    );
-  });
-
-  test("says for how long the alert was open in words that fit", () => {
-    const times = ["10:00:00Z", "09:59:00Z", "09:57:30Z", "08:01:00Z", "08:00:00Z", "10:05:00Z"];
-    const days = ["2026-11-22T10", "2026-11-21T11", "2026-11-21T10", "2026-10-24T10"].map((day) => `${day}:00:00Z`);
-    const words = [...times.map((time) => `2026-11-23T${time}`), ...days].map(
-      (since) => /open for (.*)$/.exec(paragraphOf(recovered("a", {}, { since })))?.[1],
-    );
-    assert.deepEqual(words, [
-      ...["0 minutes", "1 minute", "3 minutes", "119 minutes", "2 hours", "0 minutes"],
-      ...["24 hours", "47 hours", "2 days", "30 days"],
-    ]);
+  test("of those that are gone says what may be so, and guesses at no cause", () => {
+    const reasons = "renamed, removed, ignored, or allowed to fail";
+    assert.match(paragraphOf(gone("e2e")), new RegExp(`^⚪ e2e does not count any more.*${reasons}\\)?$`));
+    const [both = ""] = paragraphsOf([gone("b"), gone("a")]);
+    assert.match(both, new RegExp(`^⚪ 2 jobs do not count any more.*${reasons}\\)?\na, b$`));
   });
 });
 
-describe("writeMessage() links", () => {
-  test("lead to GitHub's pages of the run, the job, the commit and the comparison there", () => {
-    const url = "https://github.com/acme/shop/actions/runs/555";
-    const project = { name: "acme/shop", url: "https://github.com/acme/shop", ci: "github" as const };
-    const message = write([broken("a", DIRECT)], { pipeline: { ...PIPELINE_TOLD, url, project } });
+describe("a job in a message", () => {
+  test("is linked to the address that its CI gave, else to the job by its id, else to its last failure", () => {
+    const url = "https://elsewhere.example.com/104?a=1&b=2";
+    const linkOf = (rest: Partial<News>) => /^🔴 <(.*?)\|a> /.exec(paragraphOf(newsOf("a", rest)))?.[1];
+    assert.equal(linkOf({ listed: failed("a", { url }) }), url.replace("&", "&amp;"));
+    assert.equal(linkOf({ listed: failed("a", { id: 9 }) }), `${PAGES}/jobs/9`);
+    assert.equal(linkOf({ listed: undefined }), `${PAGES}/jobs/1005`);
+  });
+
+  test("has its stage and its reason, but not that the script failed", () => {
+    const detailOf = (rest: object) => {
+      const news = newsOf("a", { listed: failed("a", rest) });
+      return /\|a>(.*?) failed 3/.exec(paragraphOf(news))?.[1];
+    };
+    assert.equal(detailOf({}), "");
+    assert.equal(detailOf({ stage: "test", reason: "script_failure" }), " (test)");
+    assert.equal(detailOf({ stage: "test", reason: "runner_system_failure" }), " (test: runner_system_failure)");
+    assert.equal(detailOf({ reason: "Run npm test <&>" }), " (Run npm test &lt;&amp;&gt;)");
+    assert.equal(detailOf({ stage: null, reason: null }), "");
+    assert.match(detailOf({ stage: "x".repeat(300) }) ?? "", /^ \(x{100}\)$/);
+  });
+
+  test("has no stage and no reason where it has recovered", () => {
+    const listed = passed("a", { stage: "test", reason: "stuck" });
+    assert.doesNotMatch(paragraphOf(recovered("a", {}, { listed })), /test|stuck/);
+  });
+
+  test("shares its stage and reason with the others of its paragraph, or has its own", () => {
+    const withReason = (name: string, reason: string) => newsOf(name, { listed: failed(name, { reason }) });
+    const same = paragraphsOf([withReason("a", "stuck"), withReason("b", "stuck")]).join();
+    assert.match(same, /^🔴 2 jobs \(stuck\) failed .*\|a>, .*\|b>$/s);
+    const different = paragraphsOf([withReason("a", "stuck"), withReason("b", "timeout")]).join();
+    assert.match(different, /^🔴 2 jobs failed .*\|a> \(stuck\), .*\|b> \(timeout\)$/s);
+  });
+});
+
+describe("what is told late", () => {
+  const agoOf = (minutes: number, kind: Kind = "consecutive") =>
+    / \w+(?:, (\d+ \w+ ago))?$/m.exec(paragraphOf(newsOfKind(kind, "a", { changed_at: minutesAgo(minutes) })))?.[1];
+
+  for (const [minutes, ago] of [
+    [0, undefined],
+    [59, undefined],
+    [60, "60 minutes ago"],
+    [119, "119 minutes ago"],
+    [120, "2 hours ago"],
+    [47 * 60, "47 hours ago"],
+    [48 * 60, "2 days ago"],
+    [15 * 1_440, "15 days ago"],
+    [-5, undefined], // by another clock
+  ] as const) {
+    test(`after ${minutes} minutes says ${ago ?? "nothing of that"}`, () => {
+      assert.equal(agoOf(minutes), ago);
+    });
+  }
+
+  test("says so of each kind", () => {
+    for (const kind of ["consecutive", "cumulative", "recovered", "gone"] as const) {
+      assert.match(
+        paragraphOf(newsOfKind(kind, "a", { changed_at: minutesAgo(15 * 1_440), times: 3, executions: 9 })),
+        /, 15 days ago(\n|$)/,
+      );
+    }
+  });
+
+  test("says of broken jobs that they have passed since, and tells those apart that have not", () => {
+    const mended = { hasPassedSince: true };
+    assert.match(paragraphOf(broken("a", TURNED, mended)), /^[^\n]*, and has passed since\n/);
+    const late = newsOfKind("consecutive", "a", { changed_at: minutesAgo(180) }, mended);
+    assert.match(paragraphOf(late), /, 3 hours ago, and has passed since\n/);
+    const [both = "", other = ""] = paragraphsOf([
+      broken("a", TURNED, mended),
+      broken("b", TURNED, mended),
+      broken("c"),
+    ]);
+    assert.match(both, /^🔴 2 jobs .*, and have passed since\n.*\|a>, .*\|b>$/);
+    assert.doesNotMatch(other, /passed since/);
+  });
+});
+
+describe("a link in a message", () => {
+  test("leads to GitHub's pages of the run, the job, the commit and the comparison there", () => {
+    const CI_PIPELINE_URL = "https://github.com/acme/shop/actions/runs/555";
+    const github = { GITLAB_CI: undefined, GITHUB_ACTIONS: "true", CI_PROJECT_URL: "https://github.com/acme/shop" };
+    const message = write([broken("a")], { ...github, CI_PIPELINE_URL });
     assertIncludes(message, "<https://github.com/acme/shop/actions/runs/555|pipeline 1005>");
-    assertIncludes(message, "<https://github.com/acme/shop/runs/104|a>");
+    assertIncludes(message, "<https://github.com/acme/shop/runs/1005|a>");
     assertIncludes(message, "<https://github.com/acme/shop/commit/c0ffee02|c0ffee02>");
     assertIncludes(message, "<https://github.com/acme/shop/compare/77aa01d3...c0ffee02|changes since 77aa01d3>");
     assert.doesNotMatch(message, /\/-\//);
     // A run's number is not in the address of the run.
-    assert.match(firstLineOf([newsOf("a")], { pipeline: { ...PIPELINE_TOLD, project } }), / main, pipeline 1005$/);
+    assert.match(firstLineOf([newsOf("a")], github), / main, pipeline 1005$/);
   });
 
-  test("are only those that are given where the CI is neither GitLab's nor GitHub's", () => {
-    const project = { name: "acme/shop", url: "https://github.com/acme/shop" };
-    const url = "https://jenkins.example.com/job/shop/1005";
-    const message = write([broken("a", { from: "77aa01d3" }, { url: "https://jenkins.example.com/a" }), broken("b")], {
-      pipeline: { ...PIPELINE_TOLD, url, project },
-    });
-    const addresses = message.match(/https?:[^|>]*/g);
-    assert.deepEqual(addresses, [url, "https://jenkins.example.com/a"]);
-    assertIncludes(message, "failed 3 times in a row, changes since 77aa01d3\nfailures: 102, 103, 104");
+  test("is only one that was given where the CI is neither GitLab's nor GitHub's", () => {
+    const CI_PIPELINE_URL = "https://jenkins.example.com/job/shop/1005";
+    const url = "https://jenkins.example.com/a";
+    const other = { GITLAB_CI: undefined, CI_PROJECT_URL: "https://github.com/acme/shop", CI_PIPELINE_URL };
+    const message = write([broken("a", TURNED, { listed: failed("a", { url }) }), often("b")], other);
+    assert.deepEqual(message.match(/https?:[^|>]*/g), [CI_PIPELINE_URL, url]);
+    assertIncludes(message, '"Add a cart", changes since 77aa01d3\nfailures: 1003, 1004, 1005');
   });
 
-  test("are missing where no address is known", () => {
+  test("is missing where no address is known", () => {
     assert.equal(
-      write([broken("a", { from: "77aa01d3", title: "T" })], WITHOUT_LINKS),
-      '🔴 a broken in acme/shop main since "T", pipeline 1005\n\n' +
-        "🔴 a failed 3 times in a row since c0ffee02, changes since 77aa01d3\nfailures: 102, 103, 104",
+      write([broken("a")], WITHOUT_LINKS),
+      '🔴 a broken in acme/shop main since "Add a cart", pipeline 1005\n\n' +
+        "🔴 a failed 3 times in a row, first at c0ffee02, changes since 77aa01d3\nfailures: 1003, 1004, 1005",
     );
   });
 
-  test("look as each chat has them", () => {
-    const address = `${PROJECT}/pipelines/1005`;
-    const writeAs = (format: Format) =>
-      firstLineOf([newsOf("a")], {}, format).slice(
-        firstLineOf([newsOf("a")], WITHOUT_LINKS, format).indexOf("pipeline"),
-      );
-    assert.equal(writeAs(SLACK), `<${address}|pipeline 1005>`);
-    assert.equal(writeAs(WEBHOOK), `<${address}|pipeline 1005>`);
-    assert.equal(writeAs(MARKDOWN), `[pipeline 1005](${address})`);
-    assert.equal(writeAs(PLAIN), `pipeline 1005 (${address})`);
+  test("looks as each chat has it", () => {
+    const address = `${PAGES}/pipelines/1005`;
+    const linkIn = (format: Format) => firstLineOf([newsOf("a")], {}, format).replace(/.* main, /, "");
+    assert.equal(linkIn(SLACK), `<${address}|pipeline 1005>`);
+    assert.equal(linkIn(MARKDOWN), `[pipeline 1005](${address})`);
+    assert.equal(linkIn(PLAIN), `pipeline 1005 (${address})`);
   });
 
-  test("in plain text are the address alone where that ends with the label", () => {
+  test("is in plain text the address alone where that ends with the label", () => {
     assert.match(
       write([newsOf("a")], {}, PLAIN),
-      /\nfailures: https:\S+\/jobs\/102, https:\S+\/jobs\/103, https:\S+\/104$/,
+      /\nfailures: https:\S+\/jobs\/1003, https:\S+\/jobs\/1004, https:\S+\/1005$/,
     );
   });
 
-  test("can't be ended by what is in an address", () => {
-    const url = "https://ci.example.com/a b|c> <!channel> (d) `e` \n\u2028[f](g)";
-    const linkIn = (format: Format) => paragraphsOf([newsOf("a", { url, ids: [] })], WITHOUT_LINKS, format).join();
-    for (const format of [SLACK, WEBHOOK])
-      assert.match(linkIn(format), /^🔴 <https:\/\/ci\.example\.com\/[^\s<>|]+\|a> failed /);
+  test("can't be ended by what is in its address", () => {
+    const url = "https://ci.example.com/a b|c> <!channel> (d) `e` \n\u2028[f](g)\\";
+    const news = newsOf("a", { listed: failed("a", { url }), failures: [] });
+    const linkIn = (format: Format) => paragraphOf(news, WITHOUT_LINKS, format);
+    assert.match(linkIn(SLACK), /^🔴 <https:\/\/ci\.example\.com\/[^\s<>|]+\|a> failed /);
     assert.match(linkIn(MARKDOWN), /^🔴 \[a\]\(https:\/\/ci\.example\.com\/[^\s<>()`\\]+\) failed /);
     assert.match(linkIn(PLAIN), /^🔴 a \(https:\/\/ci\.example\.com\/[^\s<>]+\) failed /);
   });
+
+  test("is left out where its address alone would fill the message", () => {
+    const news = newsOf("a", { listed: failed("a", { url: `https://ci.example.com/${"x".repeat(4_000)}` }) });
+    assert.match(paragraphOf(news), /^🔴 a failed 3 times/);
+  });
 });
 
-describe("writeMessage() is at most 3,900 characters", () => {
+describe("a message has at most 3,900 characters", () => {
   const BIG_NAMES = Array.from({ length: 300 }, (_, i) => `${i + 1}`.padStart(3, "0").padEnd(240, "x"));
-  const assertFits = (message: string) => assert.ok(message.length <= LIMIT, `${message.length} characters`);
 
-  test("and counts the jobs that do not fit, with a link to the pipeline", () => {
-    const message = write(BIG_NAMES.map((name) => broken(name, DIRECT)));
+  test("and has all of forty jobs that break at once", () => {
+    const message = write(Array.from({ length: 40 }, (_, i) => broken(`unit tests ${i + 1}/40`)));
+    assertFits(message);
+    assert.match(message, /^🔴 40 jobs broken in acme\/shop main since "Add a cart", [^\n]*\n\n🔴 40 jobs failed /);
+    assert.doesNotMatch(message, / more/);
+    assertIncludes(message, "|unit tests 40/40>");
+    assert.equal(message.split("\n\n").length, 2);
+  });
+
+  test("and counts those of 300 jobs that do not fit, with a link to the pipeline", () => {
+    const message = write(BIG_NAMES.map((name) => broken(name)));
     assertFits(message);
     assert.ok(message.length > LIMIT - 500, `${message.length} characters`);
     assert.match(message, /^🔴 300 jobs broken in /);
     const shown = BIG_NAMES.filter((name) => message.includes(`|${name}>`)).length;
-    assert.ok(message.endsWith(`, and <${PROJECT}/pipelines/1005|${300 - shown} more>`), message.slice(-200));
+    assert.ok(message.endsWith(`, and <${PAGES}/pipelines/1005|${300 - shown} more>`), message.slice(-200));
   });
 
   test("and counts them without a link where there is none", () => {
-    assert.match(
-      write(
-        BIG_NAMES.map((name) => newsOf(name)),
-        WITHOUT_LINKS,
-      ),
-      /, and 28\d more$/,
+    const message = write(
+      BIG_NAMES.map((name) => newsOf(name)),
+      WITHOUT_LINKS,
     );
+    assert.match(message, /, and 28\d more$/);
   });
 
-  test("and has no count where all fits", () => {
-    const message = write(Array.from({ length: 40 }, (_, i) => broken(`unit tests ${i + 1}/40`, DIRECT)));
-    assertFits(message);
-    assert.doesNotMatch(message, / more/);
-    assertIncludes(message, "|unit tests 40/40>");
-  });
-
-  test("and keeps the first line of each cause, as long as those fit", () => {
+  test("and keeps the first line of each paragraph, as long as those fit", () => {
     const many = Array.from({ length: 100 }, (_, i) => broken(`job ${i}`.padEnd(60, "x")));
-    const message = write([...many, broken("a", { commit: "c0ffee03" }), broken("b", { commit: "c0ffee04" })]);
+    const others = ["c0ffee03", "c0ffee04"].map((commit) => broken(commit, { ...TURNED, commit }));
+    const message = write([...many, ...others, recovered("mended")]);
     assertFits(message);
-    for (const commit of ["c0ffee02", "c0ffee03", "c0ffee04"]) assertIncludes(message, `since ${linkToCommit(commit)}`);
+    for (const commit of ["c0ffee02", "c0ffee03", "c0ffee04"])
+      assertIncludes(message, `first at ${linkToCommit(commit)}`);
+    assertIncludes(message, "\n\n🟢 ");
   });
 
-  test("and counts the jobs of the causes that do not fit", () => {
+  test("and counts the jobs of the paragraphs that do not fit", () => {
     const message = write(Array.from({ length: 60 }, (_, i) => broken(`job ${i}`, { commit: `c0ffee${i + 10}` })));
     assertFits(message);
     const shown = message.match(/failed 3 times/g)?.length ?? 0;
@@ -433,23 +446,31 @@ describe("writeMessage() is at most 3,900 characters", () => {
   });
 
   test("and counts the failures of a single job that do not fit", () => {
-    const message = write([newsOf("a", { ids: Array.from({ length: 300 }, (_, i) => i + 1000) })]);
+    const message = write([newsOf("a", { failures: Array.from({ length: 300 }, (_, i) => i + 1_000) })]);
     assertFits(message);
     const shown = message.match(/jobs\/\d+\|\d+>/g)?.length ?? 0;
     assert.match(message, new RegExp(`, and <.*\\|${300 - shown} more>$`));
   });
 
-  test("in every format, whatever its names, titles, authors, branches and addresses are", () => {
+  test("and has room for its paragraphs beside 250 mentions, of which it has the first ones", () => {
+    const mentions = Array.from({ length: 250 }, (_, i) => `<!subteam^S${String(i).padStart(8, "0")}>`);
+    const message = writeMessage(messageOf([broken("a"), often("b"), recovered("c")], { mentions }), SLACK);
+    assertFits(message);
+    assert.match(message, /^(<!subteam\^S\d{8}> )+🔴 a broken/);
+    assert.equal(message.split("\n\n").length, 4);
+    assert.doesNotMatch(message, / more/);
+  });
+
+  test("in every format, with mentions and on the first day, whatever its names, titles and addresses are", () => {
     const unit = fc.constantFrom("&", "<", "x", "🧪", " ", "*", " _", "`", ":", "@a", "[");
     const aText = (maxLength: number) =>
       fc.string({ unit, minLength: 1, maxLength, size: "max" }).map((text) => text.slice(0, maxLength).toWellFormed());
-    const aTurn = fc.record({ title: aText(150), author: aText(150), from: fc.constant("77aa01d3") });
-    const aCommit = fc.constantFrom("c0ffee01", "c0ffee02");
-    const someNews = fc.array(fc.tuple(aText(255), aTurn, KINDS, aCommit), {
-      minLength: 1,
-      maxLength: 40,
-      size: "max",
+    const aTurn = fc.record({
+      title: aText(400),
+      from: fc.constant("77aa01d3"),
+      commit: fc.constantFrom("c0ffee01", "c0ffee02"),
     });
+    const someNews = fc.array(fc.tuple(aText(255), aTurn, KINDS), { minLength: 1, maxLength: 40, size: "max" });
     const aUrl = fc.constantFrom(`https://x.example/${"x".repeat(200)}`, undefined);
     fc.assert(
       fc.property(
@@ -457,20 +478,53 @@ describe("writeMessage() is at most 3,900 characters", () => {
         aText(255),
         aUrl,
         fc.constantFrom(...Object.values(FORMATS)),
-        (listed, text, url, format) => {
-          const news = listed.map(([name, turned, kind, commit]) =>
-            broken(name, { commit, ...turned }, { kind, url, stage: text, reason: text }),
+        fc.boolean(),
+        (listed, text, url, format, hello) => {
+          const news = listed.map(([name, turned, kind]) =>
+            newsOfKind(kind, name, { turned }, { listed: failed(name, { url, stage: text, reason: text }) }),
           );
-          const project = { ...PIPELINE_TOLD.project, name: text, ...(url ? { url } : {}) };
-          assertFits(write(news, { pipeline: { ...PIPELINE_TOLD, branch: text, url, project } }, format));
+          const task = taskOf({
+            CI_PROJECT_PATH: text,
+            CI_COMMIT_BRANCH: text,
+            CI_PROJECT_URL: url,
+            CI_PIPELINE_URL: url,
+          });
+          const mentions = Array.from({ length: 60 }, (_, i) => `<@U${i}>`);
+          assertFits(writeMessage(messageOf(news, { task, hello, mentions }), format));
         },
       ),
       { numRuns: 200 },
     );
   });
+
+  test("where all is as long as it can be", () => {
+    const long = (mark: string) => mark.repeat(400);
+    const url = `https://x.example/${"x".repeat(470)}`;
+    const kinds: Kind[] = ["consecutive", "cumulative", "recovered", "gone"];
+    for (const mark of ["&", "_", "[", "x"]) {
+      const task = taskOf({ CI_PROJECT_PATH: long(mark), CI_COMMIT_BRANCH: long(mark), CI_PIPELINE_URL: url });
+      const news = kinds.map((kind) =>
+        newsOfKind(
+          kind,
+          mark.repeat(40),
+          { turned: { ...TURNED, title: long(mark) } },
+          {
+            listed: failed(mark, { url, stage: long(mark), reason: long(mark) }),
+          },
+        ),
+      );
+      const mentions = Array.from({ length: 250 }, () => "<!subteam^S0123ABCD>");
+      for (const [format, hello] of Object.values(FORMATS).flatMap((one) => [
+        [one, false] as const,
+        [one, true] as const,
+      ])) {
+        assertFits(writeMessage(messageOf(news, { task, mentions, hello }), format));
+      }
+    }
+  });
 });
 
-describe("writeMessage() takes names, titles, authors and branches for data", () => {
+describe("a message takes names, titles and branches for data", () => {
   /** How a job's name is shown where it is no link. */
   const shown = (name: string, format: Format) =>
     /^🔴 (.*) broken in acme\/shop main, pipeline 1005\n/s.exec(write([newsOf(name)], WITHOUT_LINKS, format))?.[1] ??
@@ -478,8 +532,9 @@ describe("writeMessage() takes names, titles, authors and branches for data", ()
   /** What a reader sees of a text in each format. */
   const decode = (text: string) => text.replaceAll("&lt;", "<").replaceAll("&gt;", ">").replaceAll("&amp;", "&");
   const withoutBackslashes = (text: string) => text.replace(/\\([!-/:-@[-`{-~])/g, "$1");
-  const readAs = { SLACK: decode, WEBHOOK: decode, MARKDOWN: withoutBackslashes, PLAIN: (text: string) => text };
+  const readAs = { SLACK: decode, MARKDOWN: withoutBackslashes, PLAIN: (text: string) => text };
   const withoutMarks = (text: string) => text.replaceAll("\u2060", "");
+  const readable = (text: string) => text.replaceAll("\u2060", "^");
 
   test("an ordinary name can be copied from every chat", () => {
     const names = [
@@ -487,111 +542,104 @@ describe("writeMessage() takes names, titles, authors and branches for data", ()
       "test_foo_bar",
       "build: [linux, 1.22]",
       "e2e: checkout 1/3",
-      "a@v2",
       "1.5*2",
+      "a: b",
     ];
     for (const [name, format] of Object.entries(FORMATS)) {
-      const read = readAs[name as keyof typeof FORMATS];
-      const seen = names.map((job) => read(shown(job, format)));
-      assert.deepEqual(
-        seen.map((text, i) => (names[i]?.includes("@") ? withoutMarks(text) : text)),
-        names,
-        name,
-      );
+      const seen = names.map((job) => readAs[name as keyof typeof FORMATS](shown(job, format)));
+      assert.deepEqual(seen, names, name);
     }
+    assert.equal(shown("a@v2", SLACK), "a@v2");
   });
 
-  test("escapes what Slack would take for markup", () => {
+  test("what Slack would take for a mention or a link is escaped", () => {
     const name = "<!channel> & <http://evil|x>";
-    const message = write([broken(name, { ...DIRECT, title: "<@U1> & <!here>", author: "<@U2>" })]);
-    assert.match(withoutMarks(message), /^🔴 &lt;!channel&gt; &amp; &lt;http:\/\/evil\|x&gt; broken in /);
-    assertIncludes(withoutMarks(message), `<${PROJECT}/jobs/104|&lt;!channel&gt; &amp; &lt;http://evil/x&gt;> failed`);
+    const message = write([broken(name, { ...TURNED, title: "<@U1> & <!here>" }), gone("b")]);
+    assert.match(withoutMarks(message), /^🔴 &lt;!channel&gt; &amp; &lt;http:\/\/evil\|x&gt; broken, /);
+    assertIncludes(withoutMarks(message), `<${PAGES}/jobs/1005|&lt;!channel&gt; &amp; &lt;http://evil/x&gt;> failed`);
     assertIncludes(message, '"&lt;@U1&gt; &amp; &lt;!here&gt;"');
-    assertIncludes(message, "by &lt;@U2&gt;");
   });
 
-  test("keeps marks at the edge of a word from being marks in Slack, and only those", () => {
-    const cases = [
-      ["build `x` *y* _z_", "build ^`x` ^*y* ^_z_"],
-      ["Revert `foo` ~bar~ :boom:", "Revert ^`foo` ^~bar~ :^boom:"],
-      ["test_*_foo *x*", "test_*_foo ^*x*"],
-      ["__proto__", "^__proto__"],
-      ['(_a_) "*b*"', '(^_a_) "^*b*"'],
-      ["***a***", "^***a***"],
-      ["é_ü_1 5*3", "é_ü_1 5*3"],
-      [":app:test :+1:", ":^app:test :^+1:"],
-      ["see https://evil.example HTTP://EVIL", "see https:^//evil.example HTTP:^//EVIL"],
-      [":了解: :skin-tone-2:", ":^了解: :^skin-tone-2:"],
-      ["at 10:30, a: b, c :", "at 10:30, a: b, c :"],
-    ] as const;
-    const marked = cases.map(([name]) => shown(name, SLACK).replaceAll("\u2060", "^"));
-    assert.deepEqual(
-      marked,
-      cases.map(([, expected]) => expected),
-    );
+  for (const [name, expected] of [
+    ["build `x` *y* _z_", "build ^`x` ^*y* ^_z_"],
+    ["Revert `foo` ~bar~ :boom:", "Revert ^`foo` ^~bar~ :^boom:"],
+    ["test_*_foo *x*", "test_*_foo ^*x*"],
+    ["__proto__", "^__proto__"],
+    ['(_a_) "*b*"', '(^_a_) "^*b*"'],
+    ["***a***", "^***a***"],
+    ["é_ü_1 5*3", "é_ü_1 5*3"],
+    [":app:test :+1:", ":^app:test :^+1:"],
+    ["see https://evil.example HTTP://EVIL", "see https:^//evil.example HTTP:^//EVIL"],
+    [":了解: :skin-tone-2:", ":^了解: :^skin-tone-2:"],
+    ["at 10:30, a: b, c :", "at 10:30, a: b, c :"],
+  ] as const) {
+    test(`Slack shows ${name} as written, by an invisible character at the edge of a word, and only there`, () => {
+      assert.equal(readable(shown(name, SLACK)), expected);
+    });
+  }
+
+  for (const [name, expected] of [
+    ["build `x` *y* _z_ ~w~", "build \\`x\\` \\*y\\* \\_z_ \\~w\\~"],
+    ["test_foo_bar", "test_foo_bar"],
+    ["[a](https://evil.example)", "\\[a\\](https:^//evil.example)"],
+    ["![a](//evil.example)", "!\\[a\\](//evil.example)"],
+    ["<script> & &lt; <!-- -->", "\\<script\\> \\& \\&lt; \\<!-- --\\>"],
+    ["back\\slash \\*", "back\\\\slash \\\\\\*"],
+    ["# a", "\\# a"],
+    ["1. a", "1\\. a"],
+    ["1) a", "1\\) a"],
+    ["- a", "\\- a"],
+    ["+ a", "\\+ a"],
+    ["===", "\\==="],
+    [":boom: @all @acme/ci", ":^boom: @^all @^acme/ci"],
+    ["fixes acme/shop#12, #13 and GH-14", "fixes acme/shop#^12, #^13 and GH-^14"],
+  ] as const) {
+    test(`Markdown shows ${name} as written`, () => {
+      assert.equal(readable(shown(name, MARKDOWN)), expected);
+    });
+  }
+
+  test("titles, branches and stages ping nobody and link to nothing in Markdown", () => {
+    const title = "Notify @all and @here of rails/rails#4000 [x](https://evil.example) @channel";
+    const news = broken("@ada", { ...TURNED, title }, { listed: failed("@ada", { stage: "@carl #1" }) });
+    const message = write([news, gone("b")], { CI_COMMIT_BRANCH: "@bob/#2" }, MARKDOWN);
+    assert.doesNotMatch(message, /[@#]\w/);
+    assert.doesNotMatch(message, /[^\\]\]\(https:\/\/evil/);
+    assertIncludes(withoutBackslashes(withoutMarks(message)), title);
   });
 
-  test("escapes what CommonMark would take for markup", () => {
-    const cases = [
-      ["build `x` *y* _z_ ~w~", "build \\`x\\` \\*y\\* \\_z_ \\~w\\~"],
-      ["test_foo_bar", "test_foo_bar"],
-      ["[a](https://evil.example)", "\\[a\\](https:^//evil.example)"],
-      ["![a](//evil.example)", "!\\[a\\](//evil.example)"],
-      ["<script> & &lt; <!-- -->", "\\<script\\> \\& \\&lt; \\<!-- --\\>"],
-      ["back\\slash \\*", "back\\\\slash \\\\\\*"],
-      ["# a", "\\# a"],
-      ["1. a", "1\\. a"],
-      ["- a", "\\- a"],
-      [":boom: @all @acme/ci", ":^boom: @^all @^acme/ci"],
-    ] as const;
-    const marked = cases.map(([name]) => shown(name, MARKDOWN).replaceAll("\u2060", "^"));
-    assert.deepEqual(
-      marked,
-      cases.map(([, expected]) => expected),
-    );
-  });
-
-  test("pings nobody in other chats, and makes no link there", () => {
-    const title = "Notify @all and @here of deploys [x](https://evil.example) @channel";
-    for (const format of [WEBHOOK, MARKDOWN]) {
-      const message = write([broken("@ada", { ...DIRECT, title, author: "@bob_" }, { stage: "@carl" })], {}, format);
-      assert.doesNotMatch(message, /@\w/);
-      assert.doesNotMatch(message, /[^\\]\]\(https:\/\/evil/);
-      assertIncludes(withoutBackslashes(withoutMarks(message)), title);
-    }
-  });
-
-  test("replaces control characters, line breaks and what turns the direction of writing", () => {
+  test("control characters, line breaks and what turns the direction of writing are spaces", () => {
     const name = "a\nb\u0007\u0085c\u2028d\u0000\u202ee\u2066";
     for (const format of Object.values(FORMATS)) {
-      const message = write([broken(name, { ...DIRECT, title: "one\r\n\r\ntwo", author: "x\ty" })], {}, format);
-      assert.match(message, /^🔴 a b c d e {2}broken in .* since "one two", /);
+      const message = write(
+        [broken(name, { ...TURNED, title: "one\r\n\r\ntwo" })],
+        { CI_COMMIT_BRANCH: "x\ty" },
+        format,
+      );
+      assert.match(message, /^🔴 a b c d e {2}broken in acme\/shop x y since "one two", /);
       assert.doesNotMatch(message.replaceAll("\n", ""), /[\p{Cc}\u2028-\u202e\u2066-\u2069]/u);
-      assertIncludes(message, " by x y, ");
     }
   });
 
-  test("is shown as written in every format, whatever it is", () => {
-    const unit = fc.constantFrom(..."*_~`:@[]()<>&|\\#+-=!1.a é🧪", "://", "www.", "__", "&lt;");
+  test("any name is shown as written, in every format", () => {
+    const unit = fc.constantFrom(..."*_~`:@[]()<>&|\\#+-=!1.a é🧪", "://", "www.", "__", "&lt;", "GH-");
     const aText = fc.string({ unit, minLength: 1, maxLength: 20 });
     fc.assert(
-      fc.property(aText, fc.constantFrom("SLACK", "WEBHOOK", "MARKDOWN", "PLAIN"), (name, format) => {
+      fc.property(aText, fc.constantFrom("SLACK", "MARKDOWN", "PLAIN"), (name, format) => {
         assert.equal(withoutMarks(readAs[format](shown(name, FORMATS[format]))), name);
       }),
     );
   });
 
-  test("has no mark left that would be one, whatever it is", () => {
-    const unit = fc.constantFrom(..."*_~`:@[]()<>&\\a1 é🧪", " https://", "all");
+  test("no mark is left in any name that would be one", () => {
+    const unit = fc.constantFrom(..."*_~`:@[]()<>&\\a1#é🧪", " https://", "all");
     const aText = fc.string({ unit, minLength: 1, maxLength: 20 });
     fc.assert(
       fc.property(aText, (name) => {
-        const [slack, webhook, markdown] = [SLACK, WEBHOOK, MARKDOWN].map((format) => shown(name, format));
-        for (const text of [slack, webhook])
-          assert.doesNotMatch(text ?? "", /(^|[\s()[\]\\@:;])[*_~`]|:[\w+-]+:|https:\/\//);
-        assert.doesNotMatch(webhook ?? "", /@\w|\]\(/);
-        const active = (markdown ?? "").replace(/\\[!-/:-@[-`{-~]/g, " ");
-        assert.doesNotMatch(active, /[`*[\]<>&~]|(^|[\s()@:])_|@\w|:[\w+-]+:|https:\/\//);
+        const [slack = "", markdown = ""] = [SLACK, MARKDOWN].map((format) => shown(name, format));
+        assert.doesNotMatch(slack, /(^|[\s()[\]\\@:;#])[*_~`]|:[\w+-]+:|https:\/\//);
+        const active = markdown.replace(/\\[!-/:-@[-`{-~]/g, " ");
+        assert.doesNotMatch(active, /[`*[\]<>&~]|(^|[\s()@:])_|[@#]\w|:[\w+-]+:|https:\/\//);
       }),
     );
   });
@@ -601,10 +649,9 @@ describe("writeMessage() takes names, titles, authors and branches for data", ()
     const aText = fc.string({ unit, minLength: 1, maxLength: 20 });
     fc.assert(
       fc.property(aText, aText, KINDS, (name, text, kind) => {
-        const turned = { commit: text, title: text, author: text, from: name };
-        const news = broken(name, turned, { kind, stage: text, reason: text });
-        const pipeline = { ...PIPELINE_TOLD, branch: text, project: { ...PIPELINE_TOLD.project, name: text } };
-        const message = write([news, newsOf("b", { kind: "cumulative" })], { pipeline });
+        const turned = { commit: text, title: text, from: name };
+        const news = newsOfKind(kind, name, { turned }, { listed: failed(name, { stage: text, reason: text }) });
+        const message = write([news, often("b")], { CI_PROJECT_PATH: text, CI_COMMIT_BRANCH: text });
         assert.doesNotMatch(withoutOwnLinks(message), /[<>]/);
         assert.doesNotMatch(message.replaceAll("\n", ""), /[\p{Cc}\u2028\u2029]/u);
       }),
@@ -613,311 +660,225 @@ describe("writeMessage() takes names, titles, authors and branches for data", ()
 });
 
 describe("writeSubject()", () => {
-  const subjectOf = (news: News[], rest: Partial<Message> = {}) =>
-    writeSubject({ ...toldOf(news, rest), mentions: [] });
-
   test("is the first line as plain text, without addresses and mentions", () => {
-    const content = { ...toldOf([broken("a *b* <c>", DIRECT)]), mentions: ["<!here>"] };
-    assert.equal(writeSubject(content), '🔴 a *b* <c> broken in acme/shop main since "Add a cart", pipeline 1005');
+    const message = messageOf([broken("a *b* <c>")], { mentions: ["<!here>"] });
+    assert.equal(writeSubject(message), '🔴 a *b* <c> broken in acme/shop main since "Add a cart", pipeline 1005');
   });
 
-  test("is one line of at most 255 characters, without half a character at its end", () => {
-    for (let length = 0; length < 4; length++) {
-      const branch = `${"x".repeat(length)}${"🧪".repeat(80)}`;
+  test("is one line of at most 250 characters, without half a character at its end", () => {
+    for (const length of [0, 1, 2, 3]) {
+      const CI_COMMIT_BRANCH = `${"x".repeat(length)}${"🧪".repeat(80)}`;
       const title = `two\nlines ${"🧪".repeat(70)}`;
-      const subject = subjectOf([broken("a", { ...DIRECT, title })], { pipeline: { ...PIPELINE_TOLD, branch } });
-      assert.ok(subject.length <= 255 && !/\n/.test(subject) && subject.isWellFormed(), subject);
+      const task = taskOf({ CI_COMMIT_BRANCH });
+      const subject = writeSubject(messageOf([broken("a", { ...TURNED, title })], { task }));
+      assert.ok(subject.length <= 250 && subject.length > 245, `${subject.length}`);
+      assert.ok(!/\n/.test(subject) && subject.isWellFormed(), subject);
     }
   });
 
-  test("is how a message on the first day begins", () => {
-    const hello = { document: "s3://bucket/key", in_a_row: 3, often: 5, window: 10 };
-    assert.match(subjectOf([], { hello }), /^👋 .* acme\/shop main, from pipeline 1005 on\.$/);
+  test("is on the first day how the message begins", () => {
+    assert.match(writeSubject(messageOf([], { hello: true })), /^👋 .* acme\/shop main, from pipeline 1005 on\.$/);
   });
 });
 
-describe("writeMessage() on the first day", () => {
-  const hello = { document: "s3://bucket/key", in_a_row: 4, often: 5, window: 10 };
+describe("the message of the first day", () => {
+  const hello = (task: Task, format: Format, news: News[] = []) =>
+    writeMessage(messageOf(news, { hello: true, task }), format);
 
   test("says what it watches, when it will speak, and what it means where it was seen before", () => {
     for (const format of Object.values(FORMATS)) {
-      const text = write([], { hello }, format).replaceAll("\u2060", "");
+      const text = hello(taskOf({ CONSECUTIVE_THRESHOLD: "4" }), format);
       assert.match(text, /^👋 .*acme\/shop main/);
       assert.match(text, /failed 4 times in a row, or 5 times in its last 10 executions/);
-      assert.match(text, /seen this message before\? .*s3:\/\/bucket\/key was lost, and with it the open alerts/);
+      assert.match(text, /seen this message before\? .* lost, and with it the open alerts/);
     }
   });
 
-  test("takes the name of the document for data", () => {
-    const text = write([], { hello: { ...hello, document: "<!channel> *a*\n@all" } });
-    assertIncludes(text, "&lt;!channel&gt; \u2060*a* @all was lost");
+  test("names the window that there is, where a threshold needs a longer one than CUMULATIVE_LENGTH", () => {
+    assert.match(hello(taskOf({ CONSECUTIVE_THRESHOLD: "12" }), PLAIN), /or 5 times in its last 12 executions/);
+  });
+
+  test("stands in front of what else is told", () => {
+    const [first, second, third] = hello(taskOf(), SLACK, [broken("a")]).split("\n\n");
+    assert.match(first ?? "", /^👋 /);
+    assert.match(second ?? "", /^🔴 a broken in acme\/shop main since "Add a cart", /);
+    assert.match(third ?? "", /^🔴 <.*\|a> failed /);
+  });
+
+  test("takes the project and the branch for data", () => {
+    const variables = { CI_PROJECT_PATH: "<!channel>\n*a*", CI_COMMIT_BRANCH: "@all" };
+    assertIncludes(hello(taskOf(variables), SLACK), "of &lt;!channel&gt; \u2060*a* @all, from");
+    assertIncludes(hello(taskOf(variables), MARKDOWN), "of \\<!channel\\> \\*a\\* @\u2060all, from");
   });
 });
 
 describe("a sender of stdout", () => {
   test("prints plain text", async () => {
     const printed: string[] = [];
-    const { sender, network } = settings({ SLACK_API_TOKEN: undefined, SLACK_CHANNEL: undefined });
+    const { sender } = settings({ SLACK_API_TOKEN: undefined, SLACK_CHANNEL: undefined });
     const print = async (text: string) => void printed.push(text);
-    const { send } = openSender(sender, network, { environment: {}, print, say: () => {} });
-    await send(messageOf("a & *b*", WITHOUT_LINKS), null, new AbortController().signal);
+    const { send } = openSender(sender, { environment: {}, print, say: () => {} });
+    await send(messageOf([newsOf("a & *b*")], { task: taskOf(WITHOUT_LINKS) }), new AbortController().signal);
     assert.match(printed.join(), /^🔴 a & \*b\* broken in acme\/shop main, pipeline 1005\n/);
   });
 });
 
 describe("what a run tells", () => {
-  const storeOf = (document: Parameters<typeof textOf>[0]) => memoryStore(textOf(document)).store;
+  type Step = { id: number; mark: string; sha?: string; now?: Date };
 
-  /**
-   * What is sent of a job in pipelines in which it passed (·), failed (✗) or was absent (a space). The n-th has the
-   * commit c0ffee0n, with the title "Change n" by Dev n.
-   */
-  async function tell(strip: string, variables: Variables = {}) {
-    const store = storeOf({ ...documentOf(), pipeline_id: 0 });
+  /** The n-th pipeline of a strip in which a job passed (·), failed (✗) or was absent (a space). */
+  const stepsOf = (strip: string) => [...strip].map((mark, i): Step => ({ id: i + 1, mark }));
+
+  /** What is sent of a job in pipelines; the n-th has the commit c0ffee0n, with the title "Change n". */
+  async function tell(steps: Step[], variables: Variables = {}) {
+    const { store } = memoryStore(textOf({ ...documentOf(), pipeline_id: 0 }));
     const texts: string[] = [];
-    for (const [i, mark] of [...strip].entries()) {
-      const n = i + 1;
+    for (const { id, mark, sha = `c0ffee${String(id).padStart(2, "0")}`, now = NOW } of steps) {
       const environment = {
-        CI_PIPELINE_ID: `${n}`,
-        CI_COMMIT_SHA: `c0ffee${String(n).padStart(2, "0")}`,
-        CI_COMMIT_TITLE: `Change ${n}`,
-        CI_COMMIT_AUTHOR: `Dev ${n} <dev@example.com>`,
+        CI_PIPELINE_ID: `${id}`,
+        CI_COMMIT_SHA: sha,
+        CI_COMMIT_MESSAGE: `Change ${id}`,
         ...variables,
       };
-      const job = mark === "✗" ? failed("build") : passed("build");
-      const { sent } = await runOf([passed("lint"), ...(mark === " " ? [] : [job])], environment, { store });
+      const jobs = { "✗": [failed("build", { id: 100 + id })], "·": [passed("build")] }[mark] ?? [];
+      const { sent } = await runOf([passed("lint"), ...jobs], environment, { store, now });
       texts.push(...sent.map(({ text }) => text));
     }
     return texts;
   }
 
-  /** The last paragraph of the last message. */
-  const tellLast = async (...args: Parameters<typeof tell>) => (await tell(...args)).at(-1)?.split("\n\n").at(-1) ?? "";
+  /** The last message: its first line, and its paragraph. */
+  const tellLast = async (...args: Parameters<typeof tell>) => {
+    const [first = "", paragraph = ""] = (await tell(...args)).at(-1)?.split("\n\n") ?? [];
+    return { first, paragraph };
+  };
 
-  test("of a job that broke with the commit after it had passed names that commit's author", async () => {
-    const [text = "", ...others] = await tell("·✗✗✗");
-    assert.match(text, /^🔴 build broken in acme\/shop main since "Change 2", /);
-    assertIncludes(text, `since ${linkToCommit("c0ffee02")} by Dev 2, ${linkToChanges("c0ffee01", "c0ffee02")}\n`);
+  test("of a job that broke is where it first failed, the changes since it passed, and each failure", async () => {
+    const [text = "", ...others] = await tell(stepsOf("·✗✗✗"));
+    assert.match(text, /^🔴 build broken in acme\/shop main since "Change 2", <.*\|pipeline 4>\n/);
+    const turn = `first at ${linkToCommit("c0ffee02")}, ${linkToChanges("c0ffee01", "c0ffee02")}`;
+    assertIncludes(text, `failed 3 times in a row, ${turn}\nfailures: ${[102, 103, 104].map(linkToJob).join(", ")}`);
     assert.deepEqual(others, []);
   });
 
-  test("of a job that had not run in between has the range since it passed, and names nobody", async () => {
-    for (const [strip, to] of [
-      ["·   ✗✗✗", "c0ffee05"],
-      ["· ✗✗✗", "c0ffee03"],
-    ] as const) {
-      const [text = ""] = await tell(strip);
-      assertIncludes(text, `failed 3 times in a row, ${linkToChanges("c0ffee01", to)}\n`);
-      assert.doesNotMatch(text, /Change|Dev/);
-    }
+  test("of a job that had not run in between has the changes since it passed", async () => {
+    const { paragraph } = await tellLast(stepsOf("·   ✗✗✗"));
+    assertIncludes(paragraph, `first at ${linkToCommit("c0ffee05")}, ${linkToChanges("c0ffee01", "c0ffee05")}\n`);
   });
 
-  test("of a job whose first known execution failed names nobody", async () => {
-    const [text = ""] = await tell("✗✗✗");
-    assertIncludes(text, `since ${linkToCommit("c0ffee01")} or earlier\n`);
-    assert.doesNotMatch(text, /Change|Dev|changes/);
+  test("of a job whose first known execution failed is that it may have begun earlier, without a title", async () => {
+    const { first, paragraph } = await tellLast(stepsOf("✗✗✗"));
+    assertIncludes(paragraph, `first at ${linkToCommit("c0ffee01")} or earlier\n`);
+    assert.doesNotMatch(first + paragraph, /Change/);
   });
 
-  test("of a job that recovered after it had failed right before names what mended it", async () => {
-    const mended = `mended by ${linkToCommit("c0ffee04")} "Change 4" (Dev 4)`;
-    assert.ok((await tellLast("✗✗✗···")).endsWith(mended));
+  test("of a job that failed at the very commit with which it had passed says so", async () => {
+    const nightly = stepsOf("·✗✗✗").map((step) => ({ ...step, sha: "c0ffee01" }));
+    const { paragraph } = await tellLast(nightly);
+    assertIncludes(paragraph, `first at ${linkToCommit("c0ffee01")}, which had passed before\n`);
   });
 
-  test("of a job that recovered after nine pipelines without it has the changes since it failed", async () => {
-    const paragraph = await tellLast("✗✗✗         ···");
-    assert.ok(paragraph.endsWith(linkToChanges("c0ffee03", "c0ffee13")), paragraph);
-    assert.doesNotMatch(paragraph, /mended|Change|Dev/);
+  test("of a job that recovered is where it first passed, with the title", async () => {
+    const { first, paragraph } = await tellLast(stepsOf("✗✗✗···"));
+    assert.match(first, /^🟢 build recovered in acme\/shop main since "Change 4", /);
+    const turn = `first at ${linkToCommit("c0ffee04")}, ${linkToChanges("c0ffee03", "c0ffee04")}`;
+    assertIncludes(paragraph, `passed 3 times in a row, ${turn}; its alert was open for 0 minutes`);
   });
 
-  test("has no links under another CI, as no address is guessed", async () => {
-    const [text = ""] = await tell("·✗✗✗", { GITLAB_CI: undefined, CI_PROJECT_URL: "https://github.com/acme/shop" });
-    assert.doesNotMatch(text, /https?:/);
-    assertIncludes(text, "since c0ffee02 by Dev 2, changes since c0ffee01\n");
+  test("of a job whose failures all passed in re-runs is that it may have passed earlier", async () => {
+    const reruns = [3, 4, 5].map((id) => ({ id, mark: "·" }));
+    const { paragraph } = await tellLast([...stepsOf("··✗✗✗"), ...reruns]);
+    assert.match(paragraph, /passed 4 times in a row, first at <.*c0ffee02> or earlier; its alert was open/);
+  });
+
+  test("is that a job fails often, with the executions that there are", async () => {
+    const { first, paragraph } = await tellLast(stepsOf("✗·✗✗·✗·✗"));
+    assert.match(first, /^🟠 build failing often in acme\/shop main, /);
+    assert.match(paragraph, /\|build> failed 5 times in the last 8 executions\nfailures: (<\S+>(, )?){5}$/);
   });
 
   test("is nothing where a job that only failed often has recovered", async () => {
-    const store = storeOf(documentOf(["a", history("···✗✗✗✗✗··", { alert: openAlert("cumulative") })]));
-    const { run, sent } = await runOf([passed("a")], {}, { store });
-    assert.deepEqual([run.reached.recovered, sent], [["a"], []]);
+    const texts = await tell(stepsOf("✗·✗✗·✗·✗··········"));
+    assert.deepEqual(
+      texts.map((text) => text.slice(0, 2)),
+      ["🟠"],
+    );
   });
 
-  test("is that a job with an open alert is gone, of either kind", async () => {
-    for (const kind of ["consecutive", "cumulative"] as const) {
-      const job = history("✗✗✗", { alert: openAlert(kind), last_run: "2026-10-01T10:00:00Z" });
-      const store = storeOf({ ...documentOf(["a", job]), counted_at: AN_HOUR_AGO });
-      const { run, sent } = await runOf([], {}, { store });
-      assert.deepEqual(run.reached.gone, ["a"]);
-      assert.match(sent[0]?.text ?? "", /^⚪ a gone in .*not run since 2026-10-01/s);
-    }
+  test("has no links to pages of another CI, as no address is guessed", async () => {
+    const other = { GITLAB_CI: undefined, CI_PROJECT_URL: "https://github.com/acme/shop" };
+    const { first, paragraph } = await tellLast(stepsOf("·✗✗✗"), other);
+    assert.doesNotMatch(first + paragraph, /https?:/);
+    assertIncludes(paragraph, "first at c0ffee02, changes since c0ffee01\n");
   });
 
   test("is one message, whatever happened", async () => {
-    const open = { alert: openAlert("consecutive", AN_HOUR_AGO) };
     const names = Array.from({ length: 40 }, (_, i) => `shard ${i}`);
     const jobs = names.map((name): [string, ReturnType<typeof history>] => [name, history("✗✗")]);
-    const before = documentOf(...jobs, ["often", history("✗·✗·✗·✗·")], ["mended", history("✗✗✗··", open)]);
+    const mended = history("✗✗✗··", { alert: openAlert() });
+    const before = documentOf(...jobs, ["often", history("✗·✗·✗·✗·")], ["mended", mended]);
     const ran = [...names.map((name) => failed(name)), failed("often"), passed("mended")];
-    const { sent } = await runOf(ran, {}, { store: storeOf(before) });
+    const { sent } = await runOf(ran, {}, { store: memoryStore(textOf(before)).store });
     assert.equal(sent.length, 1);
     assert.match(sent[0]?.text ?? "", /^🔴 40 jobs broken, 🟠 often failing often, 🟢 mended recovered in /);
   });
 });
 
 describe("whoever can write the document", () => {
-  const WORDS = "<!channel> <@U1> @all [x](https://evil.example/) <https://evil.example/|x> *b* `c`\n\nHello";
-  const owners = {
-    rules: parseOwners("hers @acme/web\nours @acme/ci", "owners"),
-    channels: new Map([
-      ["@acme/web", { channel: "#web", mentions: ["<@U2>"] }],
-      ["@acme/ci", { channel: "#ci", mentions: ["<!here>"] }],
-    ]),
-  };
+  const WORDS = "<!channel> <@U1> @all #12 [x](https://evil.example/) <https://evil.example/|x> *b* `c`\n\nHello";
 
-  /** A run of a pipeline without failures on a document with these messages. */
-  async function deliver(pending_alerts: object[], document: object = {}) {
-    const { store, stored } = memoryStore(JSON.stringify({ pipeline_id: 1004, jobs: {}, ...document, pending_alerts }));
-    const messages: (AddressedMessage & { to: string | null })[] = [];
-    const send = async (message: AddressedMessage, to: string | null) => void messages.push({ ...message, to });
-    const { world } = makeWorld({ store, sender: { name: "Slack", place: "the test", broadcast: "#ci", send } });
-    const run = await checkConsistentFailures({ ...(await taskOf()), owners }, world);
-    const textsIn = (format: Format) => messages.map((message) => writeMessage(message, format));
-    return { run, messages, textsIn, left: JSON.parse(`${stored.text}`).pending_alerts ?? [] };
+  /** A run on a document with this alert, and its message as each chat gets it. */
+  async function tellOf(alert: Partial<Alert>, { name = "a", extra = {} } = {}) {
+    const told = { "": minutesAgo(60) };
+    const open = { ...openAlert("consecutive", { told: undefined, ...alert }), ...extra };
+    const ended = { ...openAlert("recovered", { told, ...alert }), ...extra };
+    const document = documentOf(
+      [name, history("✗✗✗", { alert: open })],
+      [`${name} 2`, history("✗···", { alert: ended })],
+    );
+    const { sent } = await runOf([failed(name, { id: 1005 })], {}, { store: memoryStore(textOf(document)).store });
+    const [message] = sent.map(({ message }) => message);
+    assert.ok(message);
+    return { slack: writeMessage(message, SLACK), markdown: writeMessage(message, MARKDOWN), message, sent };
   }
 
-  test("can't send to a channel that no owner has", async () => {
-    const channels = ["#general", "#ci-other", "C0123ABCD", "U0123ABCD", "@acme/web", "@ada", "", "#", "<!channel>"];
-    const forged = channels.map((channel) => pendingAlert(`for ${channel}`, { channel, id: channel }));
-    const { run, messages, left } = await deliver([...forged, pendingAlert("hers", { channel: "#web" })]);
-    assert.deepEqual(
-      messages.map(({ to, news }) => [to, news[0]?.job]),
-      [["#web", "hers"]],
-    );
-    assert.deepEqual([left, run.errors], [[], []]);
-    assert.equal(run.warnings.length, channels.length);
-    assert.equal(run.warnings[0], "What waited for #general is dropped: no owner has that channel any more");
-  });
-
   test("can't put words, links or pings into the bot's mouth", async () => {
-    const turned = { commit: WORDS, title: WORDS, author: WORDS, from: `${WORDS} before` };
-    const kinds = ["consecutive", "cumulative", "recovered", "gone"] as const;
-    const news = kinds.map((kind) => newsOf(WORDS, { kind, turned, stage: WORDS, reason: WORDS }));
-    const pipeline = { ...PIPELINE_TOLD, commit: WORDS, branch: WORDS };
-    const project = { ...PIPELINE_TOLD.project, name: WORDS };
-    const { branch: _, ...withoutBranch } = pipeline;
-    const told = [
-      { news, pipeline: { ...pipeline, project } },
-      { news: [newsOf(WORDS, { turned })], pipeline: withoutBranch },
-      { news: [], hello: { document: WORDS, in_a_row: 3, often: 5, window: 10 } },
-    ];
-    const { textsIn } = await deliver(told.map((rest, i) => pendingAlert("a", { id: `${i}`, ...rest })));
-
-    const [slack, webhook, markdown] = [SLACK, WEBHOOK, MARKDOWN].map((format) => textsIn(format).join("\n"));
-    for (const text of [slack, webhook]) assert.doesNotMatch(withoutOwnLinks(text), /[<>]|:\/\/|(^|[\s"(])[*`]/);
-    assert.doesNotMatch(withoutOwnLinks(webhook), /@\w|\]\(/);
-    const active = (markdown ?? "").replace(/\\[!-/:-@[-`{-~]/g, " ");
-    const withoutOwn = active.replace(/\]\(https:\/\/gitlab\.example\.com\/acme\/shop\/-\/[^\s<>()`]+\)/g, "");
-    assert.doesNotMatch(withoutOwn, /[<>`*&]|:\/\/|@\w|\]\(/);
-    for (const text of [slack, webhook, markdown]) assert.doesNotMatch(text ?? "", /^Hello/m);
-  });
-
-  test("can't give addresses but those of http and https", async () => {
-    const urls = [
-      "javascript:alert(1)",
-      "data:text/html,x",
-      "//evil.example",
-      "ftp://evil.example",
-      " https://x",
-      "",
-      7,
-    ];
-    const withUrl = (url: unknown, i: number) => ({
-      ...pendingAlert("a"),
-      id: `${i}`,
-      news: [{ ...newsOf("a"), url }],
-      pipeline: { ...PIPELINE_TOLD, url, project: { ...PIPELINE_TOLD.project, url } },
-    });
-    const { textsIn, messages } = await deliver(urls.map(withUrl));
-    assert.equal(messages.length, urls.length);
-    for (const text of textsIn(SLACK)) {
-      assert.equal(
-        text,
-        "🔴 a broken in acme/shop main, pipeline 1005\n\n🔴 a failed 3 times in a row\nfailures: 102, 103, 104",
-      );
+    for (const turned of [{ commit: WORDS, title: WORDS, from: `${WORDS} before` }, { commit: WORDS }]) {
+      const { slack, markdown } = await tellOf({ turned }, { name: WORDS });
+      assert.doesNotMatch(withoutOwnLinks(slack), /[<>]|:\/\/|(^|[\s"(])[*`]/);
+      const active = markdown.replace(/\\[!-/:-@[-`{-~]/g, " ");
+      const withoutOwn = active.replace(/\]\(https:\/\/gitlab\.example\.com\/acme\/shop\/-\/[^\s<>()`]+\)/g, "");
+      assert.doesNotMatch(withoutOwn, /[<>`*&]|:\/\/|[@#]\w|\]\(/);
+      for (const text of [slack, markdown]) assert.doesNotMatch(text, /^Hello/m);
     }
   });
 
-  test("can't say whom to mention, what became of a message, or anything by keys that are not known", async () => {
+  test("can't speak by keys that are not known", async () => {
     const extra = {
-      ...{ text: WORDS, plain: WORDS, mentions: ["<!channel>"], open: 99, to: "#general", broadcast: "#general" },
-      ...{ delivered: false, isDropped: true, failure: { message: WORDS, reason: WORDS, todo: WORDS } },
+      text: WORDS,
+      mentions: ["<!channel>"],
+      hello: true,
+      url: "https://evil.example",
+      listed: { url: "x" },
     };
-    const withExtra = (job: string, channel: string | null) => ({
-      ...pendingAlert(job, { channel }),
-      ...extra,
-      pipeline: { ...PIPELINE_TOLD, ...extra },
-      news: [{ ...newsOf(job), ...extra, mentions: ["<!channel>"] }],
-    });
-    const { run, messages, textsIn, left } = await deliver([withExtra("ours", null), withExtra("hers", "#web")]);
-    const plain = (job: string) => write([newsOf(job)]);
-    assert.deepEqual(textsIn(SLACK), [`<!here> ${plain("ours")}`, `<@U2> ${plain("hers")}`]);
-    assert.deepEqual(
-      messages.map(({ open, mentions }) => [open, mentions]),
-      [
-        [0, ["<!here>"]],
-        [0, ["<@U2>"]],
-      ],
-    );
-    assert.deepEqual([run.errors, left], [[], []]);
+    const { slack, message } = await tellOf({}, { extra });
+    assert.equal(slack, (await tellOf({})).slack);
+    assert.deepEqual(message.mentions, []);
   });
 
-  test("can't make a message longer than a chat takes, by texts or addresses without an end", async () => {
-    const kinds = ["consecutive", "cumulative", "recovered", "gone"] as const;
-    const told = [..."x&<*🧪"].flatMap((character) => {
-      const [long, url] = [character.repeat(2_500), `https://x.example/${character.repeat(480)}`];
-      const [project, endless] = [{ name: long, url, ci: "gitlab" as const }, `${url}${long}`];
-      const pipeline = { ...PIPELINE_TOLD, url, branch: long, commit: long, project };
-      const news = kinds.map((kind) =>
-        broken(character.repeat(40), { ...DIRECT, title: long }, { kind, url: endless }),
-      );
-      return [
-        { news, pipeline },
-        { news: [broken("a", { ...DIRECT, title: long, author: long }, { stage: long, reason: long })] },
-        { news, pipeline: { ...PIPELINE_TOLD, url: endless } },
-        { news, pipeline: { ...PIPELINE_TOLD, project: { ...project, url: endless } } },
-        { news: [], hello: { document: long, in_a_row: 3, often: 5, window: 10 }, pipeline },
-      ];
-    });
-    const lengths: number[] = [];
-    for (const rest of told) {
-      const { textsIn } = await deliver([pendingAlert("a", rest)]);
-      lengths.push(...Object.values(FORMATS).flatMap((format) => textsIn(format).map(({ length }) => length)));
+  test("can't make a message longer than a chat takes, by texts without an end", async () => {
+    for (const character of "x&<*🧪") {
+      const long = character.repeat(5_000);
+      for (const name of ["a", long]) {
+        const { message } = await tellOf({ turned: { commit: long, title: long, from: `${long}.` } }, { name });
+        for (const format of Object.values(FORMATS)) assertFits(writeMessage(message, format));
+      }
     }
-    assert.equal(lengths.length, 4 * told.length);
-    assert.ok(Math.max(...lengths) <= LIMIT, `${lengths}`);
-  });
-
-  test("can't keep a message from being sent by a time that lies far ahead", async () => {
-    const due = ["2099-01-01T00:00:00Z", "1999-01-01T00:00:00Z", "2026-11-24T10:00:01Z"];
-    const { messages, left } = await deliver(due.map((time) => pendingAlert(time, { id: time, due: time })));
-    assert.deepEqual(
-      messages.map(({ news }) => news[0]?.job),
-      due,
-    );
-    assert.deepEqual(left, []);
   });
 
   test("can't silence the channel by half a character", async () => {
     const half = "\ud83e";
-    const turned = { commit: half, title: half, author: half, from: `${half}2` };
-    const { textsIn } = await deliver([pendingAlert("a", { news: [newsOf(half, { turned })] })]);
-    assert.match(textsIn(SLACK).join(), /^🔴 . broken in /u);
-  });
-
-  test("can't speak by the history of a job either", async () => {
-    const turned = { commit: WORDS, title: WORDS, author: WORDS, from: WORDS.slice(1) };
-    const before = { ...documentOf([WORDS, history("✗✗", { turned })]), commit: WORDS };
-    const { sent } = await runOf([failed(WORDS)], {}, { store: memoryStore(textOf(before)).store });
-    assert.equal(sent.length, 1);
-    assert.doesNotMatch(withoutOwnLinks(sent[0]?.text), /[<>]|:\/\/|^Hello/m);
+    const { slack } = await tellOf({ turned: { commit: half, title: half, from: `${half}2` } }, { name: half });
+    assert.match(slack, /^🔴 . broken, 🟢 . 2 recovered in /u);
   });
 });
