@@ -329,6 +329,18 @@ describe("github.yml, played with a branch and an issue", { skip: NEEDED, concur
     );
   });
 
+  test("opens another issue where somebody took the label off the first", async () => {
+    const { machine, play, store, remove } = await makeRepository();
+    cleanUp(remove);
+    const { jobs, ...latest } = failedTwice("unit");
+    const at = latest.counted_at;
+    const alert = { kind: "consecutive", pipeline_id: 2, at, changed_at: at, times: 3, told: { "": at } };
+    await store({ ...latest, jobs: { unit: { ...jobs.unit, alert } } });
+    machine.write("gh/issues.json", [{ number: 1, state: "open", label: "bug", title: "🔴 unit", said: [] }]);
+    assertPlayed(await play(3, unit(3, "failure")));
+    assert.deepEqual(shown(machine), ["open 0 🔴 unit", "open 1 🔴 test: 1 broken: unit"]);
+  });
+
   test("leaves the issue open where the document was lost", async () => {
     const { machine, git, play, store, remove } = await makeRepository();
     cleanUp(remove);

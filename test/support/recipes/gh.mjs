@@ -14,7 +14,7 @@ const write = (name, value) => writeFileSync(join(folder, name), JSON.stringify(
 
 const args = process.argv.slice(2);
 const optionOf = (option) => (args.includes(option) ? args[args.indexOf(option) + 1] : undefined);
-const body = optionOf("--body-file") === "-" ? readFileSync(0, "utf8") : undefined;
+const body = optionOf("--body-file") === "-" ? readFileSync(0, "utf8") : optionOf("--body");
 appendFileSync(join(folder, "calls.json"), `${JSON.stringify({ args, body })}\n`);
 
 function end(code, text) {
