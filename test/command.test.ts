@@ -5,21 +5,21 @@ import { join } from "node:path";
 import process from "node:process";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type AddressedMessage, MARKDOWN, openSender, sendNotification, writeMessage } from "../check-failures.ts";
+import { MARKDOWN, openSender, sendNotification, writeMessage } from "../check-failures.ts";
 import {
   documentOf,
   failed,
   history,
   MINUTE,
+  makeWorld,
   memoryStore,
   messageOf,
-  NOW,
   newsOf,
   openAlert,
   passed,
-  pendingAlert,
   runOf,
   settings,
+  taskOf,
   textOf,
   type Variables,
 } from "./support/builders.ts";
@@ -39,125 +39,120 @@ function setWorkshop(t: Scope) {
   const said: string[] = [];
   const environment: Variables = { ...INHERITED, OUT: folder.path };
   const openCommand = (command: string) => {
-    const { sender, network } = settings({ ...NO_SLACK, ALERT_COMMAND: command });
-    const output = { environment, print: async () => {}, say: (text: string) => void said.push(text) };
-    return openSender(sender, network, output);
+    const { sender } = settings({ ...NO_SLACK, ALERT_COMMAND: command });
+    return openSender(sender, { environment, print: async () => {}, say: (text) => void said.push(text) });
   };
   return {
     said,
     openCommand,
     read: (name: string) => readFileSync(join(folder.path, name), "utf8"),
     has: (name: string) => existsSync(join(folder.path, name)),
-    /** Gives the messages to a command; resolves to what became of each. */
-    send: (
+    /** Gives a message to a command; resolves to what became of it. */
+    send: async (
       command: string,
-      messages: AddressedMessage[] = [messageOf("unit tests")],
+      message = messageOf([newsOf("unit tests")]),
       signal = new AbortController().signal,
-    ) => sendNotification(messages, { sender: openCommand(command), signal }, { now: NOW }),
+    ) => {
+      const { world } = makeWorld({ sender: openCommand(command), signal });
+      const [delivery] = await sendNotification([message], taskOf(), world);
+      assert.ok(delivery);
+      return { delivered: delivery.delivered, failure: delivery.failure?.message };
+    },
   };
 }
 
-const reasonsOf = (deliveries: { failure?: { reason?: string } }[]) => deliveries.map(({ failure }) => failure?.reason);
+/** Whether a process is there, and not only waits for its parent to take note of its end. */
+function isAlive(pid: string) {
+  try {
+    process.kill(Number(pid), 0);
+    return process.platform !== "linux" || !/^State:\s+Z/m.test(readFileSync(`/proc/${pid.trim()}/status`, "utf8"));
+  } catch {
+    return false;
+  }
+}
+
+async function until(isReached: () => boolean) {
+  while (!isReached()) await sleep(10);
+}
+
+/** Takes the place of the clock for what is to happen after so many milliseconds: it happens when the test says so. */
+function holdTimeouts(t: Scope, heldMs: number) {
+  const { setTimeout } = globalThis;
+  const held: (() => void)[] = [];
+  const hold = (callback: () => void, ms?: number) => {
+    if (ms !== heldMs) return setTimeout(callback, ms);
+    held.push(callback);
+    return setTimeout(() => {}, 0);
+  };
+  globalThis.setTimeout = Object.assign(hold, setTimeout);
+  t.after(() => {
+    globalThis.setTimeout = setTimeout;
+  });
+  return () => held.forEach((callback) => void callback());
+}
 
 describe("ALERT_COMMAND", { skip }, () => {
   test("gets a message in Markdown on stdin, its first line as a title, and how many alerts are open", async (t) => {
     const { send, read } = setWorkshop(t);
-    const message = messageOf("unit *tests*", { open: 7 });
+    const message = messageOf([newsOf("unit *tests*")], { open: 7 });
 
-    const [delivery] = await send('cat > "$OUT/text"; printf "%s|%s" "$ALERT_OPEN" "$ALERT_SUBJECT" > "$OUT/env"', [
+    const { delivered } = await send(
+      'cat > "$OUT/text"; printf "%s|%s" "$ALERT_OPEN" "$ALERT_SUBJECT" > "$OUT/env"',
       message,
-    ]);
+    );
 
-    assert.equal(delivery?.delivered, true);
+    assert.equal(delivered, true);
     assert.equal(read("text"), writeMessage(message, MARKDOWN));
     assert.match(
       read("text"),
-      /\[pipeline 1005\]\(https:\/\/gitlab\.example\.com\/.*\) *\n\n🔴 \[unit \\\*tests\\\*\]\(https:/,
+      /\[pipeline 1005\]\(https:\/\/gitlab\.example\.com\/.*\)\n\n🔴 \[unit \\\*tests\\\*\]\(https:/,
     );
     assert.equal(read("env"), "7|🔴 unit *tests* broken in acme/shop main, pipeline 1005");
-  });
-
-  test("gets a title of at most 250 characters, none of them cut in half", async (t) => {
-    const { send, read } = setWorkshop(t);
-    const turned = { commit: "c0ffee02", from: "c0ffee01", title: "🔥".repeat(200) };
-    const pipeline = { ...messageOf("").pipeline, branch: "b".repeat(100) };
-    const message = messageOf("x", { pipeline, news: [newsOf("x", { turned })] });
-
-    await send('printf "%s" "$ALERT_SUBJECT" > "$OUT/subject"', [message]);
-
-    const subject = read("subject");
-    assert.ok(subject.length <= 250 && subject.length > 240, `${subject.length}`);
-    assert.match(subject, /^🔴 x broken in acme\/shop b+ since "🔥+$/u);
   });
 
   test("is given a name that the shell would run as data: nothing of it is run", async (t) => {
     const { send, read, has } = setWorkshop(t);
     const name = '$(touch "$OUT/pwned") `touch "$OUT/pwned"`; touch "$OUT/pwned" \' "';
 
-    await send('cat > "$OUT/text"; printf "%s" "$ALERT_SUBJECT" > "$OUT/subject"', [messageOf(name)]);
+    await send('cat > "$OUT/text"; printf "%s" "$ALERT_SUBJECT" > "$OUT/subject"', messageOf([newsOf(name)]));
 
     assert.equal(has("pwned"), false);
     assert.ok(read("subject").includes(name));
   });
 
-  test("runs once a message, one after another", async (t) => {
-    const { send, read } = setWorkshop(t);
-    const command =
-      'mkdir "$OUT/running" || exit 9; cat > /dev/null; sleep 0.05; echo "$ALERT_SUBJECT" >> "$OUT/log"; rmdir "$OUT/running"';
-
-    const deliveries = await send(
-      command,
-      ["first", "second", "third"].map((job) => messageOf(job)),
-    );
-
-    assert.deepEqual(reasonsOf(deliveries), [undefined, undefined, undefined]);
-    assert.deepEqual(
-      read("log")
-        .trim()
-        .split("\n")
-        .map((line) => line.split(" ")[1]),
-      ["first", "second", "third"],
-    );
-  });
-
   for (const [title, command, reason] of [
-    ["ends with another code than 0", "exit 3", "it ended with 3"],
+    ["ends with another code than 0", "exit 3", /^ALERT_COMMAND ended with 3; /],
     [
       "says why it failed",
       "echo one >&2; echo 'no such issue' >&2; echo >&2; exit 1",
-      "it ended with 1: no such issue",
+      /^ALERT_COMMAND ended with 1: no such issue; /,
     ],
-    ["says on stdout alone that it failed", "echo done; exit 1", "it ended with 1"],
-    ["does not exist", "no-such-command-here", /^it ended with 127: .*no-such-command-here/],
-    ["is ended by a signal", "kill -9 $$", "it was ended by SIGKILL"],
+    ["does not exist", "no-such-command-here", /^ALERT_COMMAND ended with 127: .*no-such-command-here/],
+    ["is ended by a signal", "kill -9 $$", /^ALERT_COMMAND was ended by SIGKILL; /],
+    ["fails behind a pipe that it checks", "set -e; text=$(false); echo $text", /^ALERT_COMMAND ended with 1; /],
   ] as const) {
     test(`that ${title} is no delivery, and the reason says so`, async (t) => {
-      const { send } = setWorkshop(t);
-      const [delivery] = await send(command);
-      assert.equal(delivery?.delivered, false);
-      const said = `${delivery?.failure?.reason}`;
-      if (typeof reason === "string") assert.equal(said, reason);
-      else assert.match(said, reason);
+      const { delivered, failure } = await setWorkshop(t).send(command);
+      assert.equal(delivered, false);
+      assert.match(failure ?? "", reason);
     });
   }
 
   test("that ends with 0 is a delivery, whatever it says on stderr", async (t) => {
-    const { send } = setWorkshop(t);
-    const [delivery] = await send("echo 'deprecated option' >&2");
-    assert.equal(delivery?.delivered, true);
+    const { delivered } = await setWorkshop(t).send("echo 'deprecated option' >&2");
+    assert.equal(delivered, true);
   });
 
   test("that does not read its message is a delivery all the same", async (t) => {
     const { send } = setWorkshop(t);
     const news = Array.from({ length: 60 }, (_, i) => newsOf(`job ${i} ${"x".repeat(60)}`));
-    const [first, second] = await send("exec <&-; exit 0", [messageOf("", { news }), messageOf("unit tests")]);
-    assert.deepEqual([first?.delivered, second?.delivered], [true, true]);
+    assert.equal((await send("exec <&-; exit 0", messageOf(news))).delivered, true);
   });
 
   test("may say megabytes: it goes on, and the end of it is kept", async (t) => {
     const { send, said } = setWorkshop(t);
-    const [delivery] = await send("yes filler | head -c 3000000 >&2; yes filler | head -c 3000000; echo the end");
-    assert.equal(delivery?.delivered, true);
+    const { delivered } = await send("yes filler | head -c 3000000 >&2; yes filler | head -c 3000000; echo the end");
+    assert.equal(delivered, true);
     assert.equal(said.length, 1);
     assert.match(`${said[0]}`, /the end$/);
     assert.ok(`${said[0]}`.length <= 20_000);
@@ -177,34 +172,31 @@ describe("ALERT_COMMAND", { skip }, () => {
   const HANGING =
     'sleep 300 & echo $! > "$OUT/child"; echo $$ > "$OUT/shell"; echo "still at it" >&2; touch "$OUT/up"; wait';
 
-  /** Whether a process is there, and not only waits for its parent to take note of its end. */
-  function isAlive(pid: string) {
-    try {
-      process.kill(Number(pid), 0);
-      return process.platform !== "linux" || !/^State:\s+Z/m.test(readFileSync(`/proc/${pid.trim()}/status`, "utf8"));
-    } catch {
-      return false;
-    }
-  }
-
-  async function until(isReached: () => boolean) {
-    while (!isReached()) await sleep(10);
-  }
-
   test("that hangs is ended with all that it started when the time of the run is up", { timeout }, async (t) => {
     const { send, read, has } = setWorkshop(t);
     const stop = new AbortController();
-    const sent = send(HANGING, [messageOf("first"), messageOf("second")], stop.signal);
+    const sent = send(HANGING, undefined, stop.signal);
     await until(() => has("up"));
 
     stop.abort();
-    const deliveries = await sent;
+    const { delivered, failure } = await sent;
 
-    assert.deepEqual(
-      deliveries.map(({ delivered, due }) => [delivered, due]),
-      Array(2).fill([false, NOW.toISOString()]),
-    );
-    assert.match(`${deliveries[0]?.failure?.reason}`, /^the time of this run is up: still at it$/);
+    assert.equal(delivered, false);
+    assert.match(failure ?? "", /^ALERT_COMMAND was ended: the time of this run is up: still at it; /);
+    await until(() => !isAlive(read("shell")) && !isAlive(read("child")));
+  });
+
+  test("that takes 60 seconds is ended with all that it started", { timeout }, async (t) => {
+    const expire = holdTimeouts(t, MINUTE);
+    const { send, read, has } = setWorkshop(t);
+    const sent = send(HANGING);
+    await until(() => has("up"));
+
+    expire();
+    const { delivered, failure } = await sent;
+
+    assert.equal(delivered, false);
+    assert.match(failure ?? "", /^ALERT_COMMAND took over 60 s: still at it; /);
     await until(() => !isAlive(read("shell")) && !isAlive(read("child")));
   });
 
@@ -220,73 +212,70 @@ describe("ALERT_COMMAND", { skip }, () => {
 
     stop.abort();
 
-    const [delivery] = await sent;
+    const { delivered } = await sent;
     const wasAlive = isAlive(read("left"));
     process.kill(Number(read("left")), "SIGKILL"); // nothing of a test stays
-    assert.deepEqual([wasAlive, delivery?.delivered], [true, false]);
+    assert.deepEqual([wasAlive, delivered], [true, false]);
   });
 
   test("is not started once the time of the run is up", { timeout }, async (t) => {
     const { send, has } = setWorkshop(t);
-    const [delivery] = await send('touch "$OUT/started"', undefined, AbortSignal.abort());
-    assert.deepEqual([delivery?.delivered, has("started")], [false, false]);
+    const { delivered, failure } = await send('touch "$OUT/started"', undefined, AbortSignal.abort());
+    assert.deepEqual([delivered, has("started")], [false, false]);
+    assert.match(failure ?? "", /the time of this run is up; /);
   });
 });
 
-describe("checkConsistentFailures(), with ALERT_COMMAND,", { skip }, () => {
-  const variables = (command: string) => ({ ...NO_SLACK, ALERT_COMMAND: command });
-
-  /** A run whose messages go to a command, on a document that the next one finds again. */
+describe("a run with ALERT_COMMAND", { skip }, () => {
+  /** Runs whose messages go to a command, on a document that the next one finds again. */
   function setRuns(t: Scope, document = documentOf(["unit tests", history("✗✗")])) {
     const workshop = setWorkshop(t);
     const { store, stored } = memoryStore(textOf(document));
     return {
       ...workshop,
-      pending: async () => (await parseDocument(stored.text)).pending_alerts,
+      alertOf: async (job: string) => (await parseDocument(stored.text)).jobs.get(job)?.alert,
       count: async (command: string, jobs = [failed("unit tests")], rest: Variables = {}) => {
         const sender = workshop.openCommand(command);
-        return (await runOf(jobs, { ...variables(command), ...rest }, { store, sender })).run;
+        return (await runOf(jobs, { ...NO_SLACK, ALERT_COMMAND: command, ...rest }, { store, sender })).run;
       },
     };
   }
 
-  test("keeps a message that it did not take, says what it said last, and the next run sends it", async (t) => {
-    const { count, pending, read } = setRuns(t);
+  test("says what it said last where it fails, and the next run tells it", async (t) => {
+    const { count, alertOf, read } = setRuns(t);
 
-    const { errors } = await count("echo 'HTTP 401: Bad credentials' >&2; exit 1");
+    const { outcome, errors } = await count("echo 'HTTP 401: Bad credentials' >&2; exit 1");
 
-    assert.deepEqual(errors, [
-      "ALERT_COMMAND refused 1 message: it ended with 1: HTTP 401: Bad credentials; mend ALERT_COMMAND, then retry this job (the next run sends it too)",
-    ]);
-    assert.deepEqual(
-      (await pending()).map(({ due }) => due),
-      [NOW.toISOString()],
+    assert.equal(outcome, "counted");
+    assert.match(
+      errors.join("\n"),
+      /^ALERT_COMMAND ended with 1: HTTP 401: Bad credentials; mend it, then retry this job.*$/,
     );
+    assert.deepEqual((await alertOf("unit tests"))?.told, undefined);
 
     const retried = await count('cat > "$OUT/text"');
-    assert.deepEqual([retried.outcome, retried.errors, await pending()], ["already-counted", [], []]);
+    assert.deepEqual([retried.outcome, retried.errors], ["counted", []]);
+    const alert = await alertOf("unit tests");
+    assert.deepEqual([alert?.told, alert?.claims], [{ "": alert?.changed_at }, undefined]);
     assert.match(read("text"), /unit tests broken/);
   });
 
-  test("does not ask it for the messages behind one that it did not take", async (t) => {
-    const pending_alerts = [pendingAlert("first"), pendingAlert("second")];
-    const { count, pending, read } = setRuns(t, { ...documentOf(), pending_alerts });
-
-    const { errors } = await count('echo "$ALERT_SUBJECT" >> "$OUT/log"; exit 1', []);
-
-    assert.match(errors.join("\n"), /^ALERT_COMMAND refused 2 messages: it ended with 1; .*$/);
-    assert.equal(read("log").trim().split("\n").length, 1);
+  test("gives it one message, whatever channels JOB_RULES names", async (t) => {
+    const { count, read } = setRuns(t);
+    const JOB_RULES = "unit* #web <@U1>\nlint #ops";
+    const { messages } = await count('cat >> "$OUT/text"', [failed("unit tests"), failed("lint")], {
+      JOB_RULES,
+      CONSECUTIVE_THRESHOLD: "1",
+    });
     assert.deepEqual(
-      (await pending()).map(({ news }) => news[0]?.job),
-      ["first", "second"],
+      messages.map(({ channel, news }) => [channel, news.map(({ job }) => job).sort()]),
+      [["", ["lint", "unit tests"]]],
     );
+    assert.match(read("text"), /^🔴 2 jobs broken in /);
   });
 
   test("tells it how many alerts are open after each pipeline: 0 when the last one has recovered", async (t) => {
-    const document = documentOf(
-      ["unit tests", history("✗✗")],
-      ["lint", history("✗✗✗", { alert: openAlert("consecutive") })],
-    );
+    const document = documentOf(["unit tests", history("✗✗")], ["lint", history("✗✗✗··", { alert: openAlert() })]);
     const { count, read } = setRuns(t, document);
     const command = 'echo "$ALERT_OPEN $ALERT_SUBJECT" >> "$OUT/open"';
 
@@ -300,7 +289,7 @@ describe("checkConsistentFailures(), with ALERT_COMMAND,", { skip }, () => {
         .trim()
         .split("\n")
         .map((line) => line.replace(/ in .*/, "")),
-      ["2 🔴 unit tests broken", "1 🟢 lint recovered", "0 🟢 unit tests recovered"],
+      ["1 🔴 unit tests broken, 🟢 lint recovered", "0 🟢 unit tests recovered"],
     );
   });
 });
@@ -319,8 +308,9 @@ describe("a run of the script with ALERT_COMMAND", { skip, concurrency: 2 }, () 
       AWS_PROFILE: "",
       AWS_SESSION_TOKEN: "",
       MY_COPY: "glpat-stand-in-token",
-      CI_REPOSITORY_URL: "https://gitlab-ci-token:glcbt-job-token@gitlab.example.com/acme/shop.git",
       CI_JOB_TOKEN: "glcbt-job-token",
+      CI_REGISTRY_PASSWORD: "glcbt-job-token",
+      CI_REPOSITORY_URL: "https://gitlab-ci-token:glcbt-job-token@gitlab.example.com/acme/shop.git",
       BUILD_KEY: "stand-in-secret",
     });
 
@@ -334,22 +324,27 @@ describe("a run of the script with ALERT_COMMAND", { skip, concurrency: 2 }, () 
     assert.match(readFileSync(join(folder.path, "text"), "utf8"), /unit tests/);
     assert.match(stderr, /^to the log$/m);
     assert.doesNotMatch(stdout, /to the log/);
-    assert.equal(stored().pending_alerts, undefined);
+    const { alert } = stored().jobs["unit tests"];
+    assert.deepEqual([alert.told, alert.claims], [{ "": alert.changed_at }, undefined]);
   });
 
-  test("that fails ends with 1, and its message stays pending", async (t) => {
-    const { run, stored } = await setStage(t);
-    const { code, stderr } = await run({
+  test("prints what it says on stderr also without --json", async (t) => {
+    const { launch } = await setStage(t);
+    const { code, stdout, stderr } = await launch({ ...NO_SLACK, ALERT_COMMAND: "cat" }, []).result;
+    assert.equal(code, 0);
+    assert.match(stderr, /^🔴 unit tests broken in /);
+    assert.doesNotMatch(stdout, /🔴/);
+  });
+
+  test("that fails ends with 1, and says no secret that it repeats", async (t) => {
+    const { run } = await setStage(t);
+    const { code, stderr, printed } = await run({
       ...NO_SLACK,
       ALERT_COMMAND: "echo 'it says glpat-stand-in-token' >&2; exit 4",
     });
-    assert.equal(code, 1);
-    assert.match(
-      stderr,
-      /^Error: ALERT_COMMAND refused 1 message: it ended with 4: it says \*\*\*; mend ALERT_COMMAND, /m,
-    );
+    assert.deepEqual([code, printed.messages[0].delivered], [1, false]);
+    assert.match(stderr, /^Error: ALERT_COMMAND ended with 4: it says \*\*\*; mend it, /m);
     assert.doesNotMatch(stderr, /glpat/);
-    assert.equal(stored().pending_alerts.length, 1);
   });
 
   test("starts nothing with --dry-run", async (t) => {
@@ -369,19 +364,21 @@ describe("a run of the script with ALERT_COMMAND", { skip, concurrency: 2 }, () 
     t.after(folder.remove);
     const hanging = 'cat > /dev/null; echo $$ > "$OUT/shell"; touch "$OUT/up"; sleep 300';
     const { child, result } = launch({ ...NO_SLACK, ALERT_COMMAND: hanging, OUT: folder.path });
-    while (!existsSync(join(folder.path, "up"))) await sleep(10);
+    await until(() => existsSync(join(folder.path, "up")));
 
     child.kill("SIGKILL");
     process.kill(-Number(readFileSync(join(folder.path, "shell"), "utf8")), "SIGKILL"); // it has outlived the run
     await result;
 
-    assert.equal(stored().pending_alerts.length, 1);
-    const document = await parseDocument(JSON.stringify(stored()));
-    const due = new Date().toISOString();
-    await store({ ...document, pending_alerts: document.pending_alerts.map((alert) => ({ ...alert, due })) });
+    const claimed = await parseDocument(JSON.stringify(stored()));
+    const job = claimed.jobs.get("unit tests");
+    assert.ok(job?.alert?.claims?.[""] && !job.alert.told);
+    const claims = { "": { ...job.alert.claims[""], until: new Date().toISOString() } }; // five minutes later
+    await store({ ...claimed, jobs: new Map([["unit tests", { ...job, alert: { ...job.alert, claims } }]]) });
     const again = await run({ ...NO_SLACK, ALERT_COMMAND: 'cat >> "$OUT/text"', OUT: folder.path });
-    assert.deepEqual([again.code, again.printed.outcome], [0, "already-counted"]);
+    assert.deepEqual([again.code, again.printed.outcome], [0, "counted"]);
     assert.match(readFileSync(join(folder.path, "text"), "utf8"), /unit tests broken/);
-    assert.equal(stored().pending_alerts, undefined);
+    const { alert } = stored().jobs["unit tests"];
+    assert.deepEqual([alert.told, alert.claims], [{ "": alert.changed_at }, undefined]);
   });
 });
