@@ -104,10 +104,10 @@ const Alert = v.pipe(
     told: v.optional(v.pipe(PlainObject, v.record(v.string(), Timestamp))),
     claims: v.optional(v.pipe(PlainObject, v.record(v.string(), Claim))),
   }),
-  // Before version 4, an alert was told to the broadcast channel when it opened.
-  v.transform(({ changed_at, ...alert }) =>
-    changed_at ? { ...alert, changed_at } : { ...alert, changed_at: alert.at, told: { "": alert.at } },
-  ),
+  v.transform(({ changed_at: at, ...alert }) => {
+    if (at) return { ...alert, changed_at: at };
+    return { ...alert, changed_at: alert.at, told: { "": alert.at } }; // from before version 4
+  }),
 );
 /**
  * An alert: `consecutive` (broken) or `cumulative` (failing often) while it is open, then
@@ -133,11 +133,8 @@ const StoredJob = v.pipe(
 /** The history of a job: its window, oldest execution first, and its alert. */
 export type TrackedJob = v.InferOutput<typeof StoredJob>;
 
-const Project = v.looseObject({
-  name: v.optional(v.string()),
-  url: Address,
-  ci: v.optional(v.picklist(["gitlab", "github"])),
-});
+const Ci = v.optional(v.picklist(["gitlab", "github"]));
+const Project = v.looseObject({ name: v.optional(v.string()), url: Address, ci: Ci });
 /** What the environment says of a project. Without `ci`, no addresses of its pages are known. */
 export type Project = v.InferOutput<typeof Project>;
 
@@ -292,12 +289,11 @@ const FORGET_DAYS = 30; // on which pipelines were counted
 const BEGAN_ANEW_MS = 7 * DAY_MS;
 const MAX_TITLE = 150;
 
-type Outcome = "counted" | "late" | "nothing-ran";
 type Counting = Pick<Task, "pipeline" | "limits" | "now">;
 
 /** What a pipeline makes of the document. `ran` has the jobs that failed or passed, by their names. */
 export type Update = {
-  outcome: Outcome;
+  outcome: "counted" | "late" | "nothing-ran";
   document: JobExecutions;
   listing: Listing;
   ran: Map<string, PipelineJob>;
@@ -412,6 +408,7 @@ function titleOf({ CI_COMMIT_MESSAGE = "" }: Pipeline): string | undefined {
 /** Judges every tracked job, whether or not it ran, and forgets what nobody needs any more. */
 function judgeJobs(document: JobExecutions, { pipeline, limits, now }: Counting): JobExecutions {
   const { days } = document;
+  const when = { pipeline_id: pipeline.CI_PIPELINE_ID, changed_at: now.toISOString(), day: days };
   const isOld = (day = days) => days - day > FORGET_DAYS;
   const isIgnored = (name: string) => Boolean(ruleOf(name, limits)?.ignore);
   const passed = new Map([...document.passed].filter(([name, { day }]) => !isOld(day) && !isIgnored(name)));
@@ -420,15 +417,11 @@ function judgeJobs(document: JobExecutions, { pipeline, limits, now }: Counting)
     const jobs_info = stored.jobs_info.slice(-windowOf(name, limits));
     const job = { ...stored, last_day: stored.last_day ?? days, jobs_info };
     const isGone = isOld(job.last_day) || isIgnored(name);
-    const changeIfGone = isOpen(job.alert) ? "gone" : undefined;
-    const change = isGone ? changeIfGone : changeOf(job, thresholdsOf(name, limits));
-    const when = { pipeline_id: pipeline.CI_PIPELINE_ID, changed_at: now.toISOString(), day: days };
-    const changed = changeAlert(job, change, when);
-    const isGivenUp = !isOpen(changed) && isOld(changed?.day);
-    const alert = changed && isGivenUp ? { ...changed, told: undefined, claims: undefined } : changed;
-    const isWaiting = alert !== undefined && isToBeTold(alert);
+    const change = isGone ? "gone" : changeOf(job, thresholdsOf(name, limits));
+    let alert = changeAlert(job, change, when);
+    if (alert && !isOpen(alert) && isOld(alert.day)) alert = { ...alert, told: undefined, claims: undefined }; // given up
     const last = jobs_info.at(-1);
-    if ((!isGone && failuresIn(jobs_info).length > 0) || isOpen(alert) || isWaiting) {
+    if (isOpen(alert) || isToBeTold(alert) || (!isGone && failuresIn(jobs_info).length > 0)) {
       jobs.set(name, { ...job, alert });
     } else if (!isGone && last?.commit) {
       passed.set(name, { commit: last.commit, pipeline: last.pipeline ?? 0, day: job.last_day });
@@ -442,8 +435,8 @@ export function isOpen(alert: Alert | undefined): boolean {
 }
 
 /** Whether some channel knows, or may know, of an alert, and must hear of its end. */
-function isToBeTold({ told = {}, claims = {} }: Alert) {
-  return Object.keys({ ...told, ...claims }).length > 0;
+function isToBeTold(alert: Alert | undefined) {
+  return Object.keys({ ...alert?.told, ...alert?.claims }).length > 0;
 }
 
 type Change = Kind | "flaky";
@@ -491,12 +484,12 @@ function failedInARow(job: TrackedJob) {
 function changeAlert(job: TrackedJob, change: Change | undefined, when: When): Alert | undefined {
   const isOlder = job.alert?.times === undefined && isOpen(job.alert); // than version 4: nothing was noted
   const alert = job.alert && isOlder ? { ...job.alert, ...factsOf(job, job.alert.kind) } : job.alert;
-  if (!change) return alert;
+  if (!change || (change === "gone" && !isOpen(alert))) return alert;
   if (change === "flaky") return alert && { ...alert, flaky: true };
   const changed = { ...when, kind: change, flaky: undefined, ...factsOf(job, change) };
   if (!alert || !isOpen(alert)) {
     // Somebody may still wait for the end of a broken alert before: then this one is its sequel, whose end is told.
-    const isSequel = change === "cumulative" && alert !== undefined && isToBeTold(alert);
+    const isSequel = change === "cumulative" && isToBeTold(alert);
     const { pipeline_id: after, told, claims } = alert ?? {};
     return { ...changed, at: when.changed_at, after, told, claims, flaky: isSequel || undefined };
   }
@@ -591,14 +584,12 @@ const JobInFile = v.object({
   conclusion: v.nullish(v.picklist(CONCLUSIONS.split(" "), `Expected one of ${CONCLUSIONS}`)),
 });
 
-/** A page of GitHub's list, with the number of jobs on all pages. */
-const Page = v.object({ total_count: v.fallback(v.number(), 0), jobs: v.array(JobInFile) });
-
-/** A file of jobs: an array of them, a page, or an array of pages. */
+/** A file of jobs: an array of them, or one or more pages, each with the number of jobs on all pages. */
 const PagesOfJobs = v.lazy((json) => {
   const isPaged = [json].flat().some((item) => isPlainObject(item) && "jobs" in item);
-  const toPages = v.transform((jobs: ListedJob[]) => [{ total_count: 0, jobs }]);
+  const Page = v.object({ total_count: v.fallback(v.number(), 0), jobs: v.array(JobInFile) });
   const toArray = v.transform((page: unknown) => [page].flat());
+  const toPages = v.transform((jobs: ListedJob[]) => [{ total_count: 0, jobs }]);
   return isPaged ? v.pipe(v.unknown(), toArray, v.array(Page)) : v.pipe(v.array(JobInFile), toPages);
 });
 
@@ -1187,7 +1178,7 @@ export function describeRun(run: Run, { pipeline, limits, dryRun }: Task, broadc
   const order = id === stored ? " again" : `, after ${stored}`;
   const jobs = `${formatCount(failed, "job")} failed, ${passed} passed, ${not_run} did not run`;
   const is = dryRun ? "would be" : "is";
-  const outcomes: Record<Outcome, string> = {
+  const outcomes: Record<Update["outcome"], string> = {
     counted: `${is} counted${stored === 0 ? ", a new document" : order}: ${jobs}`,
     late: `is older than ${stored}: it ${is} filed, and no alert changes`,
     "nothing-ran": `${is} not counted: ${jobs}`,
