@@ -6,34 +6,30 @@ import { describe, test } from "node:test";
 import { checkConsistentFailures, openJobs, openStore, retrieveJobExecutions } from "../check-failures.ts";
 import {
   history,
+  listed,
   listedFailed,
+  listedPassed,
   makeWorld,
   memoryStore,
-  pendingAlert,
   settings,
   taskOf,
   type Variables,
 } from "./support/builders.ts";
 import { makeCleanUp } from "./support/clean-up.ts";
 import { makeFolder, run } from "./support/run.ts";
+import { parseDocument } from "./support/stored.ts";
 
 /** A document that tracks one job, with what a case changes in that job. */
 const withJob = (changes: object) => ({ pipeline_id: 1004, jobs: { "unit tests": { ...history("✗"), ...changes } } });
 const withExecution = (execution: unknown) => withJob({ jobs_info: [...history("✗").jobs_info, execution] });
+const TIME = "2026-11-23T10:00:00Z";
 const withAlert = (changes: object) =>
-  withJob({ alert: { kind: "consecutive", pipeline_id: 1001, at: "2026-11-23T10:00:00Z", ...changes } });
-const PENDING = pendingAlert("unit tests");
-const withPending = (changes: object) => ({ ...withJob({}), pending_alerts: [{ ...PENDING, ...changes }] });
-const withNews = (changes: object) => withPending({ news: [...PENDING.news, { ...PENDING.news[0], ...changes }] });
-const withTold = (changes: object) => withPending({ pipeline: { ...PENDING.pipeline, ...changes } });
-const withPassed = (changes: object) => ({
-  ...withJob({}),
-  passed: [{ commit: "0ddba11", at: "2026-11-23T10:00:00Z", jobs: ["lint"], ...changes }],
-});
+  withJob({ alert: { kind: "consecutive", pipeline_id: 1001, at: TIME, changed_at: TIME, ...changes } });
 const withJobs = (jobs: unknown) => ({ pipeline_id: 1004, jobs });
+const withProject = (project: unknown) => ({ ...withJob({}), project });
 
-const OF_ANOTHER_CI = [{ id: 1, name: "a", status: "FAILED" }];
-const GOOD_DOCUMENT = JSON.stringify(withJob({}));
+const OF_ANOTHER_CI = [listedFailed("a"), { id: 1, name: "b", status: "FAILED" }];
+const GOOD_DOCUMENT = JSON.stringify(withProject({ name: "acme/shop", url: "https://gitlab.example.com/acme/shop" }));
 const ENCODED = new Uint8Array([...Buffer.from('{"jobs": {"caf'), 0xe9, ...Buffer.from('": {}}}')]); // Latin-1
 
 /** A run, or a command line, with what is wrong in it. */
@@ -51,7 +47,6 @@ const VARIABLES: Variables = {
   PIPELINE_JOBS_FILE: "jobs.json",
   JOB_EXECUTIONS_URL: "document.json",
 };
-const PATHS = ["PIPELINE_JOBS_FILE", "JOB_EXECUTIONS_URL", "JOB_OWNERS_FILE", "OWNER_CHANNELS_FILE"];
 
 /** A folder with a good document and a list of jobs, but for what is given. */
 function prepare(cleanUp: ReturnType<typeof makeCleanUp>, { files = {}, folder: subfolder = "." }: Given) {
@@ -64,19 +59,24 @@ function prepare(cleanUp: ReturnType<typeof makeCleanUp>, { files = {}, folder: 
   return { path: folder.path, read };
 }
 
+/** A run on the files of a folder. */
+async function runIn(path: string, env: Variables = {}) {
+  const pathOf = (name: string) => join(path, { ...VARIABLES, ...env }[name] ?? "");
+  const paths = { PIPELINE_JOBS_FILE: pathOf("PIPELINE_JOBS_FILE"), JOB_EXECUTIONS_URL: pathOf("JOB_EXECUTIONS_URL") };
+  const variables = { ...VARIABLES, ...env, ...paths };
+  const { store, jobs, pipeline } = settings(variables);
+  const { world } = makeWorld({ store: openStore(store) });
+  const source = openJobs(jobs, pipeline.CI_PIPELINE_ID, world.signal);
+  return checkConsistentFailures(taskOf(variables), { ...world, jobs: source });
+}
+
+const jobs = (content: unknown): Given => ({ files: { "jobs.json": content } });
+const document = (content: unknown): Given => ({ files: { "document.json": content } });
+
 describe("a run refuses", () => {
   const cleanUp = makeCleanUp();
-  type Case = [title: string, says: RegExp, given: Given];
-
-  const document = (content: unknown): Given => ({ files: { "document.json": content } });
-  const jobs = (content: unknown): Given => ({ files: { "jobs.json": content } });
-  const owners = (content: string): Given => ({ files: { owners: content }, env: { JOB_OWNERS_FILE: "owners" } });
-  const channels = (content: unknown): Given => ({
-    files: { owners: "* @org/team\n", "channels.json": content },
-    env: { JOB_OWNERS_FILE: "owners", OWNER_CHANNELS_FILE: "channels.json" },
-  });
-
-  const INPUTS: Case[] = [
+  const WORDS_OF_GITLAB = "success, failed or another status";
+  const CASES: [title: string, says: RegExp, given: Given][] = [
     ["an empty document", /document\.json is not JSON/, document("")],
     ["a document that is cut", /document\.json is not JSON/, document(GOOD_DOCUMENT.slice(0, -3))],
     ["two documents in one", /document\.json is not JSON/, document(`${GOOD_DOCUMENT}\n${GOOD_DOCUMENT}`)],
@@ -90,7 +90,11 @@ describe("a run refuses", () => {
     ],
     ["null as document", /document\.json is not valid at its top: .*object/, document("null")],
     ["an array as document", /document\.json is not valid at its top: .*object/, document([])],
-    ["a document without jobs", /document\.json is not valid at jobs: /, document({ pipeline_id: 1004 })],
+    [
+      "a document without jobs",
+      /document\.json is not valid at jobs: .*; mend the document/,
+      document({ pipeline_id: 1 }),
+    ],
     ["a document with an array of jobs", /document\.json is not valid at jobs: /, document(withJobs([]))],
     [
       "a negative counter",
@@ -100,7 +104,11 @@ describe("a run refuses", () => {
     ["an execution of no job", /at jobs\.unit tests\.jobs_info\.1: .*Object/, document(withExecution("✗"))],
     ["a job without a window", /at jobs\.unit tests: .*jobs_info/, document(withJob({ jobs_info: undefined }))],
     ["an unknown alert", /at jobs\.unit tests\.alert\.kind: /, document(withAlert({ kind: "weekly" }))],
-    ["a pending alert of version 2", /at pending_alerts\.0\./, document(withPending({ news: undefined, text: "…" }))],
+    [
+      "a document of another project",
+      /^Cannot count a pipeline of https:\/\/elsewhere\.example\/x: the document is that of https:\/\/gitlab\.example\.com\/acme\/shop; .*JOB_EXECUTIONS_URL of its own.*moved.*"project"/,
+      { env: { CI_PROJECT_URL: "https://elsewhere.example/x" } },
+    ],
 
     [
       "a missing file of jobs",
@@ -110,7 +118,9 @@ describe("a run refuses", () => {
     ["a file of jobs that is a folder", /Cannot read \S*jobs\.json: .*(EISDIR|director)/i, { folder: "jobs.json" }],
     ["a file of jobs that is not UTF-8", /Cannot read \S*jobs\.json: .*(utf-8|encod)/i, jobs(ENCODED)],
     ["an empty file of jobs", /jobs\.json is not JSON/, jobs("")],
+    ["one job a line", /jobs\.json is not JSON/, jobs('{"id": 1, "name": "a", "status": "failed"}\n{"id": 2}\n')],
     ["an object without jobs", /jobs\.json is not valid at its top: .*GitLab or GitHub lists/, jobs({ jbos: [] })],
+    ["a text instead of jobs", /jobs\.json is not valid at its top: /, jobs('"none"')],
     [
       "a page of GitHub's with a wrong job",
       /jobs\.json is not valid at 0\.jobs\.0\.name: /,
@@ -119,8 +129,8 @@ describe("a run refuses", () => {
     ["null as job", /jobs\.json is not valid at 0: /, jobs([null])],
     ["a job without an id", /jobs\.json is not valid at 0\.id: /, jobs([{ name: "a", status: "failed" }])],
     [
-      "an id that is text",
-      /jobs\.json is not valid at 1\.id: /,
+      "an id that is text, and says what to give instead",
+      /jobs\.json is not valid at 1\.id: Expected a number, e\.g\. the build's \* 1000 \+ index; /,
       jobs([listedFailed("a"), { ...listedFailed("b"), id: "2" }]),
     ],
     ["an id of zero", /jobs\.json is not valid at 0\.id: /, jobs([listedFailed("a", { id: 0 })])],
@@ -128,102 +138,116 @@ describe("a run refuses", () => {
     ["a name that is a number", /jobs\.json is not valid at 0\.name: /, jobs([{ ...listedFailed("a"), name: 1 }])],
     ["a job without a status", /jobs\.json is not valid at 0\.status: /, jobs([{ id: 1, name: "a" }])],
     [
+      "a status that neither CI has, and says what may stand there",
+      new RegExp(`jobs\\.json is not valid at 1\\.status: .*${WORDS_OF_GITLAB}`),
+      jobs(OF_ANOTHER_CI),
+    ],
+    ["a status in capitals", /jobs\.json is not valid at 0\.status: /, jobs([listed("a", "Success")])],
+    [
+      "a conclusion that GitHub does not have, and says what may stand there",
+      /jobs\.json is not valid at 0\.jobs\.0\.conclusion: .*success.*failure/,
+      jobs({ total_count: 1, jobs: [{ id: 1, name: "a", status: "completed", conclusion: "errored" }] }),
+    ],
+    [
       "a list that is not complete",
       /jobs\.json has 1 of 2 jobs; /,
       jobs({ total_count: 2, jobs: [listedFailed("a")] }),
     ],
-    ["words of another CI", /FAILED \(1 job\); nothing is counted/, jobs(OF_ANOTHER_CI)],
+    [
+      "pages that are not all",
+      /jobs\.json has 2 of 3 jobs; .*--slurp/,
+      jobs(["a", "b"].map((name) => ({ total_count: 3, jobs: [listedFailed(name)] }))),
+    ],
   ];
 
-  const OWNERS: Case[] = [
-    ["a missing file of owners", /Cannot read \S*owners: .*ENOENT/, { ...owners(""), files: {} }],
-    [
-      "a missing file of channels",
-      /Cannot read \S*channels\.json: .*ENOENT/,
-      { ...channels({}), files: { owners: "" } },
-    ],
-    ["a pattern without an owner", /owners:2: unit-\* has no owner; /, owners("* @org/team\nunit-*\n")],
-    ["a pattern that ends in a backslash", /owners:1: a backslash ends the line; /, owners("unit @org/team \\\n")],
-    ["a comment after an owner", /owners:1: .*comment/, owners("* #ci # everything\n")],
-    [
-      "an inline comment that looks like a channel",
-      /owners:1: owners is not an owner/,
-      owners("* @acme/ci #Default owners\n"),
-    ],
-    [
-      "whom to mention in a way nobody knows",
-      /channels\.json is not valid at @org\/team: /,
-      channels({ "@org/team": "#a <!all>" }),
-    ],
-    ["channels that are not JSON", /channels\.json is not JSON/, channels("@org/team: #team\n")],
-    ["an array of channels", /channels\.json is not valid at its top: /, channels(["#team"])],
-    ["a channel that is a number", /channels\.json is not valid at @org\/team: /, channels({ "@org/team": 7 })],
-    ["a channel of two words", /channels\.json is not valid at @org\/team: /, channels({ "@org/team": "the team" })],
-  ];
-
-  for (const [exitCode, cases] of [
-    [undefined, INPUTS], // which is 1
-    [2, OWNERS],
-  ] as const) {
-    for (const [title, says, given] of cases) {
-      test(`${title}: exit ${exitCode ?? 1}, and the document stays as it was`, async () => {
-        const { path, read } = prepare(cleanUp, given);
-        const before = read();
-        const named = Object.entries({ ...VARIABLES, ...given.env });
-        const variables = Object.fromEntries(
-          named.map(([name, value]) => [name, PATHS.includes(name) && value ? join(path, value) : value]),
-        );
-        const runNow = async () => {
-          const { store, jobs, network, pipeline } = settings(variables);
-          const { world } = makeWorld({ store: openStore(store, network) });
-          const source = openJobs(jobs, pipeline.CI_PIPELINE_ID, network, world.signal);
-          return checkConsistentFailures(await taskOf(variables), { ...world, jobs: source });
-        };
-        await assert.rejects(runNow(), (error: Error & { exitCode?: number }) => {
-          assert.match(error.message, says);
-          assert.equal(error.exitCode, exitCode);
-          return true;
-        });
-        assert.deepEqual(read(), before);
+  for (const [title, says, given] of CASES) {
+    test(`${title}, and the document stays as it was`, async () => {
+      const { path, read } = prepare(cleanUp, given);
+      const before = read();
+      await assert.rejects(runIn(path, given.env), ({ message }: Error) => {
+        assert.match(message, says);
+        return true;
       });
-    }
+      assert.deepEqual(read(), before);
+    });
   }
+});
+
+describe("a run takes", () => {
+  const cleanUp = makeCleanUp();
+  /** What a run on these files counted and warned of. */
+  async function countIn(given: Given) {
+    const { ran, warnings, outcome } = await runIn(prepare(cleanUp, given).path, given.env);
+    return { ran: [...ran.keys()], outcome, warnings: warnings.join("\n") };
+  }
+
+  test("a job that had not finished for one that did not run, and warns of it by its name", async () => {
+    const unfinished = [listed("b", "running"), listed("c", "pending"), listed("c", "created")];
+    const { ran, warnings } = await countIn(jobs([listedPassed("a"), ...unfinished]));
+    assert.deepEqual(ran, ["a"]);
+    assert.match(warnings, /^The list of jobs in \S*jobs\.json has 2 jobs that had not finished: b, c$/);
+  });
+
+  test("a queued attempt of GitHub's beside one that failed, and warns of it", async () => {
+    const attempt = (run_attempt: number, status: string, conclusion: string | null) => {
+      return { id: 100 + run_attempt, name: "unit", run_attempt, status, conclusion };
+    };
+    const attempts = [attempt(1, "completed", "failure"), attempt(2, "queued", null)];
+    const { ran, warnings } = await countIn(jobs({ total_count: 2, jobs: attempts }));
+    assert.deepEqual(ran, ["unit"]);
+    assert.match(warnings, / has 1 job that had not finished: unit$/);
+  });
+
+  test("a pipeline in which nothing ran for none, with a warning, and stores nothing", async () => {
+    for (const none of [[], [listed("a", "skipped"), listed("b", "manual")]]) {
+      const { path, read } = prepare(cleanUp, jobs(none));
+      const before = read();
+      const { outcome, warnings } = await runIn(path);
+      assert.equal(outcome, "nothing-ran");
+      assert.match(warnings.join("\n"), /^No job of this pipeline failed or passed: /);
+      assert.deepEqual(read(), before);
+    }
+  });
+
+  test("fields that do not fit, where they are not needed to tell an outcome, for missing ones", async () => {
+    const odd = { stage: 7, failure_reason: {}, web_url: "javascript:alert(1)", allow_failure: null, steps: "none" };
+    const { ran, warnings } = await countIn(jobs([{ ...listedFailed("a"), ...odd }]));
+    assert.deepEqual([ran, warnings], [["a"], ""]);
+  });
 });
 
 describe("the command line refuses", { concurrency: 2 }, () => {
   const cleanUp = makeCleanUp();
   const env = (changes: Variables): Given => ({ env: changes });
-  const ages = ["0d", "3", "3w", "-3d", "--json"];
+  const ages = ["0d", "3", "3w", "-3d", "--json", ""];
 
   const CASES: [exitCode: number, title: string, says: RegExp, given: Given][] = [
-    [
-      1,
-      "a document that is not JSON",
-      /^Error: document\.json is not JSON: .*\n$/,
-      { files: { "document.json": "x" } },
-    ],
+    [1, "a document that is not JSON", /^Error: document\.json is not JSON: .*\n$/, document("x")],
     [
       1,
       "a fault in a job with line breaks in its name",
       /^Error: document\.json is not valid at jobs\.unit tests: .*\n$/,
-      { files: { "document.json": withJobs({ "unit\r\ntests": 1 }) } },
+      document(withJobs({ "unit\r\ntests": 1 })),
     ],
-    [1, "words of another CI", /^Error: .*FAILED \(1 job\).*\n$/, { files: { "jobs.json": OF_ANOTHER_CI } }],
+    [1, "words of another CI", /^Error: .*jobs\.json is not valid at 1\.status: .*\n$/, jobs(OF_ANOTHER_CI)],
     [
       2,
-      "owners that are wrong",
-      /^Error: owners:1: unit-\* has no owner; .*\n$/,
-      {
-        files: { owners: "unit-*\n" },
-        env: { JOB_OWNERS_FILE: "owners", SLACK_API_TOKEN: "xoxb-1", SLACK_CHANNEL: "#ci" },
-      },
+      "a wrong line of JOB_RULES",
+      /^Error: [^\n]+\n {2}JOB_RULES must be .*\bline 2\b.*\n$/,
+      env({ JOB_RULES: "* #ci\nunit-*" }),
     ],
     [2, "an unknown flag", /^Error: .*--nope; see --help\n$/, { args: ["--nope"] }],
     [2, "an unknown command", /^Error: .*reprot; see --help\n$/, { args: ["reprot"] }],
     [2, "a command too many", /^Error: .*report; see --help\n$/, { args: ["report", "report"] }],
     [2, "a value for a flag without one", /^Error: .*--json=yes; see --help\n$/, { args: ["--json=yes"] }],
     [2, "a dry run of a report", /^Error: --dry-run is not for report/, { args: ["report", "--dry-run"] }],
-    [2, "an age of a run", /^Error: --max-age is for report, .*3d, 12h; .*\n$/, { args: ["--max-age", "3d"] }],
+    [
+      2,
+      "an age of a run",
+      /^Error: --max-age is for report, .*3d.*12h.*; see --help\n$/,
+      { args: ["--max-age", "3d"] },
+    ],
+    [2, "no age", /^Error: --max-age is for report, .*\n$/, { args: ["report", "--max-age"] }],
     ...ages.map((age): (typeof CASES)[number] => [
       2,
       `an age of "${age}"`,
@@ -233,14 +257,20 @@ describe("the command line refuses", { concurrency: 2 }, () => {
     [
       2,
       "several faults of the environment, each on a line",
-      /^Error: The environment is not valid; see --help\n {2}CI_COMMIT_SHA must be [^\n]+\n {2}NOT_RUN_JOBS must be [^\n]+\n {2}SLACK_API_URL must be [^\n]+\n$/,
-      env({ CI_COMMIT_SHA: "HEAD", NOT_RUN_JOBS: "0", SLACK_API_URL: "/" }),
+      /^Error: The environment is not valid; see --help\n {2}CI_COMMIT_SHA must be [^\n]+\n {2}S3_SSE must be [^\n]+\n {2}SLACK_API_URL must be [^\n]+\n$/,
+      env({ CI_COMMIT_SHA: "HEAD", S3_SSE: "0", SLACK_API_URL: "/" }),
     ],
     [
       2,
       "alerts in CI that only a log would have",
-      /^Error: [^\n]+\n {2}SLACK_API_TOKEN must be set in CI, .*SLACK_WEBHOOK_URL.*ALERT_COMMAND.*\n$/,
+      /^Error: [^\n]+\n {2}SLACK_API_TOKEN must be set in CI, .*ALERT_COMMAND.*\n$/,
       env({ CI: "true" }),
+    ],
+    [
+      2,
+      "a key of AWS's that ends in a line break",
+      /^Error: [^\n]+\n {2}AWS_SECRET_ACCESS_KEY must be .*line break.*\n$/,
+      env({ AWS_SECRET_ACCESS_KEY: "key\n", JOB_EXECUTIONS_URL: "s3://bucket/key" }),
     ],
     [
       2,
@@ -262,6 +292,7 @@ describe("the command line refuses", { concurrency: 2 }, () => {
 });
 
 describe("retrieveJobExecutions() refuses", () => {
+  const claim = { until: TIME, by: "a run" };
   const FAULTS: [path: string, document: unknown][] = [
     ["its top", "text"],
     ["its top", 42],
@@ -273,6 +304,18 @@ describe("retrieveJobExecutions() refuses", () => {
     ["pipeline_id", { ...withJob({}), pipeline_id: "1004" }],
     ["pipeline_id", { ...withJob({}), pipeline_id: -1 }],
     ["pipeline_id", { ...withJob({}), pipeline_id: 2 ** 53 }],
+    ["commit", { ...withJob({}), commit: 7 }],
+    ["counted_at", { ...withJob({}), counted_at: "yesterday" }],
+    ["upload", { ...withJob({}), upload: 7 }],
+    ["days", { ...withJob({}), days: -1 }],
+    ["days", { ...withJob({}), days: "41" }],
+    ["last_date", { ...withJob({}), last_date: 20_261_123 }],
+    ["hello", { ...withJob({}), hello: true }],
+    ["hello.until", { ...withJob({}), hello: { ...claim, until: "soon" } }],
+    ["hello.by", { ...withJob({}), hello: { until: TIME } }],
+    ["project", withProject("acme/shop")],
+    ["project.name", withProject({ name: 7 })],
+    ["project.ci", withProject({ ci: "jenkins" })],
     ["jobs.unit tests.consecutive_failures", withJob({ consecutive_failures: undefined })],
     ["jobs.unit tests.consecutive_failures", withJob({ consecutive_failures: null })],
     ["jobs.unit tests.consecutive_failures", withJob({ consecutive_failures: "1" })],
@@ -287,51 +330,34 @@ describe("retrieveJobExecutions() refuses", () => {
     ["jobs.unit tests.jobs_info.1.failing", withExecution({ id: 1 })],
     ["jobs.unit tests.jobs_info.1.failing", withExecution({ id: 1, failing: "yes" })],
     ["jobs.unit tests.jobs_info.1.commit", withExecution({ id: 1, failing: true, commit: 7 })],
+    ["jobs.unit tests.jobs_info.1.pipeline", withExecution({ id: 1, failing: true, pipeline: "1004" })],
+    ["jobs.unit tests.jobs_info.1.pipeline", withExecution({ id: 1, failing: true, pipeline: -1 })],
+    ["jobs.unit tests.jobs_info.1.title", withExecution({ id: 1, failing: true, title: ["x"] })],
     ["jobs.unit tests.cumulative_failures.0", withJob({ jobs_info: undefined, cumulative_failures: [1] })],
     ["jobs.unit tests.last_run", withJob({ last_run: "yesterday" })],
     ["jobs.unit tests.last_run", withJob({ last_run: 1_763_892_000 })],
     ["jobs.unit tests.last_run", withJob({ last_run: "2026-11-23T10:00:00+00" })],
+    ["jobs.unit tests.last_day", withJob({ last_day: 1.5 })],
     ["jobs.unit tests.alert", withJob({ alert: null })],
     ["jobs.unit tests.alert", withJob({ alert: "consecutive" })],
     ["jobs.unit tests.alert.at", withAlert({ at: undefined })],
     ["jobs.unit tests.alert.at", withAlert({ at: "at noon" })],
+    ["jobs.unit tests.alert.changed_at", withAlert({ changed_at: "at noon" })],
     ["jobs.unit tests.alert.pipeline_id", withAlert({ pipeline_id: "1001" })],
-    ["pending_alerts", { ...withJob({}), pending_alerts: {} }],
-    ["pending_alerts.0", { ...withJob({}), pending_alerts: ["…"] }],
-    ["pending_alerts.0.channel", withPending({ channel: 7 })],
-    ["pending_alerts.0.due", withPending({ due: "now" })],
-    ["pending_alerts.0.due", withPending({ due: undefined })],
-    ["pending_alerts.0.id", withPending({ id: undefined })],
-    ["pending_alerts.0.id", withPending({ id: 7 })],
-    ["pending_alerts.0.channel", withPending({ channel: undefined })],
-    ["pending_alerts.0.news", withPending({ news: undefined })],
-    ["pending_alerts.0.news", withPending({ news: "🔴 unit tests broken" })],
-    ["pending_alerts.0.news.1.kind", withNews({ kind: "weekly" })],
-    ["pending_alerts.0.news.1.job", withNews({ job: undefined })],
-    ["pending_alerts.0.news.1.times", withNews({ times: -3 })],
-    ["pending_alerts.0.news.1.ids.0", withNews({ ids: ["101"] })],
-    ["pending_alerts.0.news.1.since", withNews({ since: "noon" })],
-    ["pending_alerts.0.news.1.turned.commit", withNews({ turned: {} })],
-    ["pending_alerts.0.pipeline", withPending({ pipeline: undefined })],
-    ["pending_alerts.0.pipeline.id", withTold({ id: "1005" })],
-    ["pending_alerts.0.pipeline.at", withTold({ at: undefined })],
-    ["pending_alerts.0.pipeline.project", withTold({ project: undefined })],
-    ["pending_alerts.0.hello.in_a_row", withPending({ hello: { document: "x" } })],
-    ["passed", { ...withJob({}), passed: {} }],
-    ["passed.0", { ...withJob({}), passed: ["lint"] }],
-    ["passed.0.commit", withPassed({ commit: null })],
-    ["passed.0.at", withPassed({ at: "noon" })],
-    ["passed.0.jobs.0", withPassed({ jobs: [7] })],
-    ["project", { ...withJob({}), project: "acme/shop" }],
-    ["project.name", { ...withJob({}), project: { name: 7 } }],
-    ["project.ci", { ...withJob({}), project: { ci: "jenkins" } }],
-    ["jobs.unit tests.executions_since_alert", withJob({ executions_since_alert: -1 })],
-    ["commit", { ...withJob({}), commit: 7 }],
-    ["counted_at", { ...withJob({}), counted_at: "yesterday" }],
-    ["jobs.unit tests.turned", withJob({ turned: "0ddba11" })],
-    ["jobs.unit tests.turned.commit", withJob({ turned: { title: "x" } })],
-    ["jobs.unit tests.turned.title", withJob({ turned: { commit: "0ddba11", title: 7 } })],
-    ["jobs.unit tests.turned.from", withJob({ turned: { commit: "0ddba11", from: null } })],
+    ["jobs.unit tests.alert.times", withAlert({ times: -3 })],
+    ["jobs.unit tests.alert.executions", withAlert({ executions: "10" })],
+    ["jobs.unit tests.alert.after", withAlert({ after: -1 })],
+    ["jobs.unit tests.alert.flaky", withAlert({ flaky: "yes" })],
+    ["jobs.unit tests.alert.turned", withAlert({ turned: "0ddba11" })],
+    ["jobs.unit tests.alert.turned.commit", withAlert({ turned: { title: "x" } })],
+    ["jobs.unit tests.alert.turned.title", withAlert({ turned: { commit: "0ddba11", title: 7 } })],
+    ["jobs.unit tests.alert.turned.from", withAlert({ turned: { commit: "0ddba11", from: null } })],
+    ["jobs.unit tests.alert.told", withAlert({ told: ["#ci"] })],
+    ["jobs.unit tests.alert.told.#ci", withAlert({ told: { "#ci": true } })],
+    ["jobs.unit tests.alert.claims", withAlert({ claims: [] })],
+    ["jobs.unit tests.alert.claims.#ci", withAlert({ claims: { "#ci": TIME } })],
+    ["jobs.unit tests.alert.claims.#ci.until", withAlert({ claims: { "#ci": { ...claim, until: "soon" } } })],
+    ["jobs.unit tests.alert.claims.#ci.by", withAlert({ claims: { "#ci": { until: TIME } } })],
   ];
   const texts = FAULTS.map(([path, document]) => ({ path, text: JSON.stringify(document) }));
   texts.push(
@@ -351,4 +377,33 @@ describe("retrieveJobExecutions() refuses", () => {
       );
     });
   }
+});
+
+describe("retrieveJobExecutions() takes", () => {
+  const parse = (document: object) => parseDocument(JSON.stringify(document));
+
+  test("a document without what is optional", async () => {
+    const { pipeline_id, days, jobs, passed } = await parse({ jobs: {} });
+    assert.deepEqual([pipeline_id, days, [...jobs], [...passed]], [0, 0, [], []]);
+  });
+
+  test("passes that do not fit for none, as they are only evidence", async () => {
+    const PASS = { commit: "0ddba11", pipeline: 1003, day: 7 };
+    const ofVersion3 = [{ commit: "0ddba11", at: TIME, jobs: ["lint"] }];
+    for (const passed of [null, 7, "lint", ofVersion3, { lint: 7 }, { lint: { ...PASS, day: -1 } }]) {
+      assert.deepEqual((await parse({ ...withJob({}), passed })).passed, new Map(), JSON.stringify(passed));
+    }
+    const { passed } = await parse({ ...withJob({}), passed: { lint: PASS } });
+    assert.deepEqual(passed, new Map([["lint", PASS]]));
+  });
+
+  test("an address of the project that is none for a missing one", async () => {
+    for (const url of ["javascript:alert(1)", "acme/shop", 7, null]) {
+      assert.equal(
+        (await parse(withProject({ name: "acme/shop", url }))).project?.url ?? undefined,
+        undefined,
+        `${url}`,
+      );
+    }
+  });
 });
