@@ -12,6 +12,9 @@ import { KEY, startStandIns } from "./support/stand-ins.ts";
 import { writeBundle } from "./tools/bundle.ts";
 
 const PROJECT = dirname(SCRIPT);
+/** What the script imports, besides Node's own. */
+const PACKAGES = ["@aws-sdk/client-s3", "valibot"];
+const readManifest = (folder: string) => JSON.parse(readFileSync(join(PROJECT, folder, "package.json"), "utf8"));
 /** What runs JavaScript: a runtime without what it needs for TypeScript. */
 const BARE = RUNTIME.includes(import.meta.resolve("tsx")) ? [process.execPath] : RUNTIME;
 
@@ -102,12 +105,18 @@ describe("the bundle", { concurrency: 2 }, () => {
     assert.match(linked.stdout, /^check-failures \d/);
   });
 
+  test("begins with what keeps compilers, linters and formatters away, and with the versions in it", () => {
+    const [head = ""] = text.split("*/\nimport ", 1);
+    assert.match(text, /^\/\/ @ts-nocheck\n\/\* eslint-disable \*\/\n/);
+    for (const words of ["biome-ignore-all lint", "biome-ignore-all format", "@generated"]) {
+      assert.ok(head.includes(words), words);
+    }
+    const versions = ["", ...PACKAGES.map((name) => `node_modules/${name}`)].map(readManifest);
+    assert.ok(head.includes(versions.map(({ name, version }) => `${name} ${version}`).join(", ")), head);
+  });
+
   test("names each package that is in it, with its licence, and the words of that", () => {
-    const { dependencies } = JSON.parse(readFileSync(join(PROJECT, "package.json"), "utf8"));
-    for (const name of Object.keys(dependencies)) {
-      const { version, license } = JSON.parse(
-        readFileSync(join(PROJECT, "node_modules", name, "package.json"), "utf8"),
-      );
+    for (const { name, version, license } of PACKAGES.map((name) => readManifest(`node_modules/${name}`))) {
       assert.ok(text.includes(`\n${name} ${version} (${license})\n`), name);
     }
     for (const words of [

@@ -14,12 +14,25 @@ import { build, type Plugin } from "esbuild";
 const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
 const SOURCE = "check-failures.ts";
 const BUNDLE = "check-failures.mjs";
-const HEAD = `/*
- * check-failures and its packages in one file, made of ${SOURCE} by \`npm run bundle\`. It needs nothing installed:
+/** The packages that the script names, besides Node's own. */
+const IMPORTED = [...readFileSync(join(PROJECT, SOURCE), "utf8").matchAll(/^import .* from "((?!node:)[^"]+)";$/gm)];
+const VERSIONS = ["", ...IMPORTED.map(([, name]) => `node_modules/${name}`)].map((folder) => {
+  const { name, version } = readManifest(folder);
+  return `${name} ${version}`;
+});
+/** Keeps linters, formatters and compilers away from what nobody wrote. */
+const HEAD = `// @ts-nocheck
+/* eslint-disable */
+/* biome-ignore-all lint: made by a program */
+/* biome-ignore-all format: made by a program */
+/*
+ * @generated from ${SOURCE} by \`npm run bundle\`. All that it needs is in it:
+ *
+ *   ${VERSIONS.join(", ")}
  *
  *   node ${BUNDLE} --help
  *
- * The licences of the packages stand at the end. With DEBUG=1, stack traces lead to lines of ${SOURCE}.
+ * The licences of all packages stand at the end. With DEBUG=1, stack traces lead to lines of ${SOURCE}.
  */`;
 /** The map of one character, in column 1,048,576 of the first line: esbuild makes its own where one has none. */
 const NO_MAP = toMapComment('{"version":3,"sources":[""],"mappings":"ggggCAAA"}');
@@ -71,6 +84,10 @@ const mapNothingElse: Plugin = {
     }),
 };
 
+function readManifest(folder: string) {
+  return JSON.parse(readFileSync(join(PROJECT, folder, "package.json"), "utf8"));
+}
+
 type Package = { name: string; version: string; license: string; text: string };
 
 /** The packages of which anything is in the bundle, this project among them. */
@@ -79,7 +96,7 @@ function packagesOf(inputs: Record<string, { bytesInOutput: number }>): Package[
   const folders = new Set(used.map((path) => /^(?:.*\bnode_modules\/(?:@[^/]+\/)?[^/]+)?/.exec(path)?.[0] ?? ""));
   return [...folders].sort().map((folder) => {
     const path = join(PROJECT, folder);
-    const { name, version, license } = JSON.parse(readFileSync(join(path, "package.json"), "utf8"));
+    const { name, version, license } = readManifest(folder);
     const files = readdirSync(path).filter((file) => /^(licen[cs]e|notice|copying)\b/i.test(file));
     if (!license) throw new Error(`${path} names no licence`);
     const texts = files.map((file) => readFileSync(join(path, file), "utf8").trim());
