@@ -723,27 +723,23 @@ function toRegExp(pattern: string): RegExp {
 
 const CLAIM_MS = 5 * MINUTE_MS; // a run is over long before
 
-/**
- * What is new of a job. `listed` is how it did in this pipeline, if that is what is told;
- * `failures` are the ids of its failures. `mayBeKnown`: a run claimed to tell it, and never said
- * what became of that.
- */
+/** What is new of a job. */
 export type News = {
   job: string;
   alert: Alert;
-  listed: PipelineJob | undefined;
-  failures: number[];
+  listed: PipelineJob | undefined; // how it did in this pipeline, if that is what is told
+  failures: number[]; // their ids
   hasPassedSince: boolean;
-  mayBeKnown: boolean;
+  mayBeKnown: boolean; // a run was to tell it, and never said what became of that
 };
 
-/** What a run tells a channel: all that is new to it. `open` is how many alerts are open. */
+/** What a run tells a channel: all that is new to it. */
 export type Message = {
   channel: string;
   hello: boolean;
   news: News[];
   mentions: string[];
-  open: number;
+  open: number; // how many alerts are open
   task: Task;
 };
 
@@ -865,7 +861,6 @@ export function untoldSince({ alert }: TrackedJob): string | undefined {
 
 const MAX_MESSAGE = 3_900; // UTF-16 units as sent: Slack shows some 4,000 well
 const MAX_LABEL = 100; // of a project's or branch's name, and of a stage with a reason
-const MAX_HEADLINE_NAME = 200;
 const MAX_MENTIONS = 500; // in all: the paragraphs come first
 const MAX_ADDRESS = 500; // as sent: a longer one is left out
 const MAX_SUBJECT = 250; // GitHub takes 256 characters for the title of an issue
@@ -925,7 +920,11 @@ const KINDS: Record<Kind, { sign: string; word: string; describe: (group: Group,
     word: "broken",
     describe: (group, context) => `failed ${formatTimes(group)} in a row${describeTurn(group, context)}`,
   },
-  cumulative: { sign: "🟠", word: "failing often", describe: describeOften },
+  cumulative: {
+    sign: "🟠",
+    word: "failing often",
+    describe: (group) => `failed ${formatTimes(group)} in the last ${formatSpan(group, "executions")} executions`,
+  },
   recovered: { sign: "🟢", word: "recovered", describe: describeRecovered },
   gone: {
     sign: "⚪",
@@ -980,8 +979,7 @@ function mostThatFit(all: number, fits: (count: number) => boolean) {
 
 /** The first line of a message as a title, in plain text and without addresses. */
 export function writeSubject(message: Message): string {
-  const [line = ""] = writeMessage(message, { ...PLAIN, link: toOneLine }).split("\n", 1);
-  return cut(line, MAX_SUBJECT);
+  return cut(writeMessage(message, { ...PLAIN, link: toOneLine }).replace(/\n.*/s, ""), MAX_SUBJECT);
 }
 
 /** The gravest first, then the largest group. */
@@ -1004,11 +1002,9 @@ function commonTitle(news: News[]): string | undefined {
 function writeFirstLine(news: News[], mentions: string[], context: Context): string {
   const { format, title } = context;
   const counts = Object.entries(KINDS).flatMap(([kind, { sign, word }]) => {
-    const [first, ...others] = news.filter(({ alert }) => alert.kind === kind);
-    if (!first) return [];
-    const name = format.text(first.job);
-    const isShort = others.length === 0 && name.length <= MAX_HEADLINE_NAME;
-    return `${sign} ${isShort ? name : formatCount(others.length + 1, "job")} ${word}`;
+    const jobs = news.flatMap(({ alert, job }) => (alert.kind === kind ? format.text(job) : []));
+    if (jobs.length === 0) return [];
+    return `${sign} ${jobs.length === 1 ? jobs[0] : formatCount(jobs.length, "job")} ${word}`;
   });
   const since = title ? ` since "${format.text(title)}"` : "";
   const names = mentions.map(format.mention).filter(Boolean);
@@ -1019,7 +1015,7 @@ function writeFirstLine(news: News[], mentions: string[], context: Context): str
 
 function writePlace({ task, format: { text } }: Context) {
   const { CI_PROJECT_PATH: name = "this project", CI_COMMIT_BRANCH: branch, CI_COMMIT_SHA: commit } = task.pipeline;
-  return `${text(cut(name, MAX_LABEL))} ${text(cut(branch ?? shorten(commit), MAX_LABEL))}`;
+  return text(`${cut(name, MAX_LABEL)} ${cut(branch ?? shorten(commit), MAX_LABEL)}`);
 }
 
 function linkPipeline({ task, format, links }: Context) {
@@ -1055,11 +1051,6 @@ function detailsOf({ listed, alert }: News, { text }: Format) {
   return known.length > 0 ? ` (${text(cut(known.join(": "), MAX_LABEL))})` : "";
 }
 
-function describeOften(group: Group) {
-  const executions = formatSpan(group.map(({ alert }) => alert.executions ?? 0));
-  return `failed ${formatTimes(group)} in the last ${executions} executions`;
-}
-
 function describeRecovered(group: Group, context: Context) {
   const longestMs = Math.max(...group.map(({ alert }) => Date.parse(alert.changed_at) - Date.parse(alert.at)));
   const alerts = group.length === 1 ? "its alert was open for" : "their alerts were open for up to";
@@ -1078,8 +1069,15 @@ function describeTurn([{ alert }]: Group, { format, links, title: told }: Contex
 }
 
 function formatTimes(group: Group) {
-  const times = formatSpan(group.map(({ alert }) => alert.times ?? 0));
+  const times = formatSpan(group, "times");
   return `${times} ${times === "1" ? "time" : "times"}`;
+}
+
+/** The numbers of a group as `10`, or `8 to 10` where they differ. */
+function formatSpan(group: Group, key: "times" | "executions") {
+  const numbers = group.map(({ alert }) => alert[key] ?? 0).sort((a, b) => a - b);
+  const [low, high] = [numbers[0], numbers.at(-1)];
+  return low === high ? `${low}` : `${low} to ${high}`;
 }
 
 /** The message of the first day: whoever sees it later knows that the document was lost. */
@@ -1608,12 +1606,6 @@ export function shorten(commit: string): string {
 
 export function formatCount(count: number, unit: string): string {
   return `${count} ${unit}${count === 1 ? "" : "s"}`;
-}
-
-/** The numbers as `10`, or `8 to 10` where they differ. */
-function formatSpan(numbers: number[]) {
-  const [low, high] = [Math.min(...numbers), Math.max(...numbers)];
-  return low === high ? `${low}` : `${low} to ${high}`;
 }
 
 /** A time as a person says it: `2 hours`, `3 days`. A negative one, of two clocks, is none. */
