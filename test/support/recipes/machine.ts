@@ -9,12 +9,11 @@ import type { Variables } from "../builders.ts";
 import { makeFolder, type Result, RUNTIME, start } from "../run.ts";
 
 const quote = (words: string[]) => words.map((word) => `'${word}'`).join(" ");
-/** What stands in for `gh`. */
-export const GH = `exec '${process.execPath}' '${fileURLToPath(new URL("gh.mjs", import.meta.url))}' "$@"`;
+const GH = fileURLToPath(new URL("gh.sh", import.meta.url));
 
 const PROGRAMS: Record<string, string> = {
   node: `case "$1" in *.ts) exec ${quote(RUNTIME)} "$@" ;; *) exec '${process.execPath}' "$@" ;; esac`,
-  gh: GH,
+  gh: `exec sh '${GH}' "$@"`,
 };
 
 /** A program that is not there, as a shell sees it. */
@@ -62,13 +61,14 @@ export function makeMachine(programs: Record<string, string> = {}) {
     },
     play: (script: string, variables: Variables = {}, options = ["-eo", "pipefail"], cwd = inside("work")) =>
       start([], { ...env, ...variables }, cwd, ["bash", "--noprofile", "--norc", ...options, "-c", script]).result,
-    /** What was asked of `gh`, without what was asked before. */
+    /** What was asked of `gh`, each a list of words, without what was asked before. */
     takeCalls() {
-      const text = existsSync(inside("gh/calls.json")) ? readFileSync(inside("gh/calls.json"), "utf8") : "";
-      writeFileSync(inside("gh/calls.json"), "");
-      const lines = text.split("\n").filter((line) => line !== "");
-      return lines.map((line): { args: string[]; body?: string } => JSON.parse(line));
+      const text = existsSync(inside("gh/calls")) ? readFileSync(inside("gh/calls"), "utf8") : "";
+      writeFileSync(inside("gh/calls"), "");
+      return text.split("\n").flatMap((line) => (line ? [line.split("\x1f").slice(0, -1)] : []));
     },
+    /** Lets `gh` fail where a call has one of these words in it. */
+    failGh: (...words: string[]) => writeFileSync(inside("gh/fails"), words.map((word) => `${word}\n`).join("")),
     issues(): Issue[] {
       return JSON.parse(existsSync(inside("gh/issues.json")) ? readFileSync(inside("gh/issues.json"), "utf8") : "[]");
     },
