@@ -32,7 +32,7 @@ export async function startBrowser(cleanUp: CleanUp): Promise<Browser> {
   return browser;
 }
 
-export type View = { width?: number; scheme?: "light" | "dark" };
+export type View = { width?: number; scheme?: "light" | "dark"; media?: "screen" | "print" };
 
 /** A server that gives these pages, by their paths, and keeps what it is asked for; every other path is an empty page. */
 export async function startSite(cleanUp: CleanUp, pages: Record<string, string>) {
@@ -43,12 +43,15 @@ export async function startSite(cleanUp: CleanUp, pages: Record<string, string>)
   return { url, requests };
 }
 
-/** A tab, of a phone or of a screen. */
-export async function openTab(browser: Browser, url: string, { width = 1280, scheme = "light" }: View = {}) {
+/** A tab, of a phone, of a screen or as it is printed. */
+export async function openTab(browser: Browser, url: string, view: View = {}) {
+  const { width = 1280, scheme = "light", media = "screen" } = view;
   const tab = await browser.newPage();
   tab.setDefaultTimeout(10_000); // what is to be clicked is there, or never will be
   await tab.setViewport({ width, height: 800 });
-  await tab.emulateMediaFeatures([{ name: "prefers-color-scheme", value: scheme }]);
+  // At once, as each by itself takes the other back.
+  const features = [{ name: "prefers-color-scheme", value: scheme }];
+  await (await tab.createCDPSession()).send("Emulation.setEmulatedMedia", { media, features });
   // tsx names the functions within functions by this one, which a browser does not have.
   await tab.evaluateOnNewDocument("globalThis.__name = (named) => named");
   await tab.goto(url);

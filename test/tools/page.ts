@@ -1,83 +1,155 @@
 /**
- * Writes a page that a team can leave open: what is broken, fails often, is stale or can't be read, in one document or
- * in sixty, and below that the last executions of each job.
+ * Writes a page of CI jobs, and watches their monitors: what is broken, fails often, can't be read, is stale or was not
+ * told, in one document or in sixty, and below that the last executions of each job.
  *
- *   npm run --silent page -- s3://bucket/shop.json s3://bucket/tools.json > page.html
+ *   npm run --silent page -- [--max-age 3d] URL… > page.html
  *
- * It reads the documents as the script's report does, with the same variables. A document that can't be read is an
- * error on stderr and on the page; the others are shown, and the exit code is 1.
+ * A URL is s3://bucket/key or a path. Of s3://bucket/prefix/, and of a folder, every .json below it is read. The
+ * variables are those of the script's report. stderr has one line for each document that can't be read, is stale, or
+ * has an alert that its broadcast channel was not told for so long; where there is one, the exit code is 1.
  *
  * Names, titles and addresses are anybody's text. So nothing reaches the page but by `html`, which escapes all that is
  * put into it; a link leads to http or https only; and the page's own policy forbids scripts and requests.
  */
 import { createHash } from "node:crypto";
-import { realpathSync } from "node:fs";
+import { setMaxListeners } from "node:events";
+import { realpathSync, statSync } from "node:fs";
+import { readdir } from "node:fs/promises";
+import { join, normalize } from "node:path";
 import process from "node:process";
 import { pathToFileURL } from "node:url";
+import { GetObjectCommand, paginateListObjectsV2, type S3Client } from "@aws-sdk/client-s3";
 import {
-  evidenceOf,
-  formatDuration,
+  adviseOnAws,
+  compare,
+  type Execution,
+  findTroubles,
+  formatAge,
+  formatCount,
   groupBy,
+  isOpen,
   type JobExecutions,
   linksOf,
   naturalKey,
+  openS3,
   openStore,
+  parseAge,
   parseReportSettings,
   type Row,
   retrieveJobExecutions,
+  S3_URL,
   sortJobs,
   stripOf,
   type TrackedJob,
+  type Turn,
+  untoldSince,
   type Variables,
 } from "../../check-failures.ts";
+import { STYLE } from "../support/page-style.ts";
 
 const MINUTE_MS = 60_000;
-const STALE_MS = 3 * 24 * 60 * MINUTE_MS;
+const MAX_AGE_MS = 3 * 24 * 60 * MINUTE_MS;
 const CLOCKS_DIFFER_MS = 60 * MINUTE_MS;
-const READ_TIMEOUT_MS = 60_000;
-const READ_AT_ONCE = 8; // sixty at once would be throttled
-const USAGE = "Usage: npm run --silent page -- URL… > page.html    (each s3://bucket/key, or a path)";
+const TELLING_MS = 5 * MINUTE_MS; // a run that is just telling is done by then
 
 // The grid is as wide for all projects that keep ten executions, the default; of many, the last ones are shown.
 const MIN_COLUMNS = 10;
 const MAX_COLUMNS = 15;
-// What a summary names; the sections have all.
+// What the top names; the sections have all.
 const MAX_NAMES = 6;
 const MAX_CAUSES = 5;
 
+// --- Projects: what is known of each document, and what a watch says of it.
+
 /** A document as it was read, or why it could not be. */
-export type Source = { source: string; document: JobExecutions } | { source: string; error: string };
+export type Source = { source: string; document?: JobExecutions; error?: string };
 
-type Links = ReturnType<typeof linksOf>;
-
-/** What is worth knowing first of a project, the gravest first, as the page has it: in words, and by a mark. */
+/** What may be said of a project, the gravest first, and of what so many are counted. */
 const STATES = {
   broken: { word: "broken", unit: "job" },
   often: { word: "failing often", unit: "job" },
-  unread: { word: "unreadable", unit: "project" },
+  unread: { word: "unreadable", unit: "document" },
   stale: { word: "stale", unit: "project" },
+  untold: { word: "not told", unit: "alert" },
   fine: { word: "without alerts", unit: "project" },
 };
 type State = keyof typeof STATES;
-const STATE_NAMES = ["broken", "often", "unread", "stale", "fine"] as const satisfies State[];
+const STATE_NAMES: State[] = ["broken", "often", "unread", "stale", "untold", "fine"];
 
-/** A job with its number among those of its project. */
-type Job = Row & { number: number };
+type Links = ReturnType<typeof linksOf>;
 
-/** What is shown of a document; `stale` says why it is, where it is. */
-type Project = {
-  id: string;
-  name: string;
-  source: string;
-  state: State;
-  error: string | undefined;
-  document: JobExecutions | undefined;
-  stale: Html | undefined;
-  jobs: Job[];
-  broken: Job[];
-  often: Job[];
-  links: Links;
-};
+/** A job with its number among those of its project, and since when its channel does not know of its alert. */
+type Job = Row & { number: number; untold: string | undefined };
+
+type Project = ReturnType<typeof toProject>;
+
+/** The projects in the order in which they are shown: the gravest state first, then by name. */
+export function toProjects(sources: Source[], now: Date, maxAgeMs = MAX_AGE_MS): Project[] {
+  const projects = sources.map((source) => toProject(source, now, maxAgeMs));
+  for (const same of groupBy(projects, ({ name }) => name)) {
+    if (same.length > 1) for (const project of same) project.name = `${project.name} (${project.source})`;
+  }
+  const rankOf = ({ states: [gravest] }: Project) => STATE_NAMES.indexOf(gravest ?? "fine");
+  const byName = projects.toSorted((a, b) => compare(naturalKey(a.name), naturalKey(b.name)));
+  return nameSections(byName.sort((a, b) => rankOf(a) - rankOf(b)));
+}
+
+/** Gives each an address within the page that stays the same from one page to the next, so that it can be shared. */
+function nameSections(projects: Project[]): Project[] {
+  const taken = new Map<string, number>();
+  return projects.map((project) => {
+    const words = project.name.toLowerCase().match(/[a-z0-9]+/g) ?? [];
+    const id = ["at", ...words].join("-").slice(0, 80);
+    const count = (taken.get(id) ?? 0) + 1;
+    taken.set(id, count);
+    return { ...project, id: count === 1 ? id : `${id}--${count}` };
+  });
+}
+
+/** `stale` and `silent` are what a watch says of it: that it was not counted, or its channel not told, for so long. */
+function toProject({ source, document, error }: Source, now: Date, maxAgeMs: number) {
+  const rows = sortJobs(document?.jobs ?? new Map<string, TrackedJob>());
+  const isOld = (at = "") => now.getTime() - Date.parse(at) > TELLING_MS;
+  const jobs = rows.map((row, i): Job => ({ ...row, number: i + 1, untold: [untoldSince(row.job)].find(isOld) }));
+  const broken = jobs.filter(({ job }) => job.alert?.kind === "consecutive");
+  const often = jobs.filter(({ job }) => job.alert?.kind === "cumulative");
+  const untold = jobs
+    .filter((job) => job.untold !== undefined)
+    .sort((a, b) => Date.parse(`${a.untold}`) - Date.parse(`${b.untold}`)); // the longest first
+  const { stale, silent } = watch(document, now, maxAgeMs);
+  const bad = { broken: broken.length, often: often.length, stale: stale ? 1 : 0, untold: untold.length };
+  const fine = document && Object.values(bad).every((count) => count === 0) ? 1 : 0;
+  const counts: Record<State, number> = { ...bad, unread: document ? 0 : 1, fine };
+  const states = STATE_NAMES.filter((state) => counts[state] > 0);
+  const links = linksOf(document?.project ?? {}, document?.pipeline_id ?? 0);
+  const name = document?.project?.name?.trim() || source;
+  return { id: "", name, source, counts, states, error, document, stale, silent, jobs, broken, often, untold, links };
+}
+
+/** What the script's report says of a document that is too old, and of one whose channel was not told for too long. */
+function watch(document: JobExecutions | undefined, now: Date, maxAgeMs: number) {
+  if (!document) return {};
+  const { counted_at = "" } = document;
+  const isAhead = Date.parse(counted_at) - now.getTime() > CLOCKS_DIFFER_MS; // it would look fresh for all that time
+  const ahead = `its latest pipeline was counted at ${counted_at}, which is to come; check the clocks`;
+  const [stale = isAhead ? ahead : undefined] = findTroubles({ ...document, jobs: new Map() }, now, maxAgeMs);
+  const [silent] = findTroubles({ ...document, counted_at: now.toISOString() }, now, maxAgeMs);
+  return { stale, silent };
+}
+
+/** What a watch says, in a line each: what can't be read, is stale, was not told; what lasts longest first. */
+export function listTroubles(projects: Project[]): string[] {
+  const bySince = (since: (project: Project) => string | undefined) => {
+    const msOf = (project: Project) => Date.parse(since(project) ?? "1970-01-01");
+    return projects.toSorted((a, b) => msOf(a) - msOf(b));
+  };
+  const name = (source: string, trouble: string | undefined) => (trouble ? `${oneLine(source)}: ${trouble}` : []);
+  return [
+    ...projects.flatMap(({ error }) => error ?? []),
+    ...bySince(({ document }) => document?.counted_at).flatMap(({ source, stale }) => name(source, stale)),
+    ...bySince(({ untold }) => untold[0]?.untold).flatMap(({ source, silent }) => name(source, silent)),
+  ];
+}
 
 // --- HTML: what is put into a template is escaped, unless it came from one.
 
@@ -94,18 +166,15 @@ function toHtml(part: Part): string {
   return typeof part === "object" ? part.html : escapeText(`${part}`);
 }
 
-/** What would be markup is shown, and what would turn or move the text around it is replaced by a mark. */
+/** What would be markup is shown. */
 function escapeText(text: string): string {
-  return text
-    .toWellFormed()
-    .replace(/[\t\r\n]+/g, " ")
-    .replace(/[\p{Cc}\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/gu, "�")
-    .replace(/[&<>"']/g, (mark) => `&#${mark.charCodeAt(0)};`);
+  return oneLine(text).replace(/[&<>"']/g, (mark) => `&#${mark.charCodeAt(0)};`);
 }
 
-/** Separates with commas, and with "and" before the last. */
-function enumerate(parts: Part[]): Part[] {
-  return parts.map((part, i) => [i === 0 ? "" : i === parts.length - 1 ? " and " : ", ", part]);
+/** What would turn or move the text around it, on a page or in a terminal, is replaced by a mark. */
+function oneLine(text: string): string {
+  const line = text.toWellFormed().replace(/[\t\r\n]+/g, " ");
+  return line.replace(/[\p{Cc}\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/gu, "�");
 }
 
 /** A link, where the address is one of the web. */
@@ -118,372 +187,347 @@ function isolate(name: string): Html {
   return html`<bdi>${name}</bdi>`;
 }
 
-function quote(text: string): Html {
-  return html`“<bdi>${text}</bdi>”`;
-}
-
 /** Drawn by the style: it says nothing that is not beside it in words as well. */
 function mark(state: State): Html {
   return html`<i class="mark ${state}" aria-hidden="true"></i>`;
 }
 
-// --- Words.
+/** Separates what there is with commas, and the last one likewise or with another word. */
+function enumerate(parts: Part[], last = ", "): Part[] {
+  const found = parts.filter((part) => part !== undefined);
+  return found.map((part, i) => [i === 0 ? "" : i === found.length - 1 ? last : ", ", part]);
+}
 
-function formatCount(count: number, unit: string): string {
-  return `${count} ${unit}${count === 1 ? "" : "s"}`;
+// --- Words: what is said of jobs and times.
+
+const KINDS = { consecutive: "broken", cumulative: "failing often", recovered: "recovered", gone: "gone" };
+
+/** `8`, or `8 to 10` where the numbers differ. */
+function formatSpan(numbers: number[]): string {
+  const [low, high] = [Math.min(...numbers), Math.max(...numbers)];
+  return low === high ? `${low}` : `${low} to ${high}`;
 }
 
 function formatTimes(numbers: number[]): string {
-  const [low, high] = [Math.min(...numbers), Math.max(...numbers)];
-  return low === high ? formatCount(low, "time") : `${low} to ${high} times`;
-}
-
-function formatExactly(at: string | Date): string {
-  return `${new Date(at).toISOString().slice(0, 19).replace("T", " ")} UTC`;
+  const span = formatSpan(numbers);
+  return span === "1" ? "1 time" : `${span} times`;
 }
 
 /** A time as a person says it, exact on hover. */
+function timeOf(at: string, words: string): Html {
+  const time = new Date(at).toISOString();
+  return html`<time datetime="${time}" title="${time.slice(0, 19).replace("T", " ")} UTC">${words}</time>`;
+}
+
 function formatAgo(at: string, now: Date): Html {
   const ms = now.getTime() - Date.parse(at);
-  const words = ms < MINUTE_MS ? "just now" : `${formatDuration(ms)} ago`;
-  return html`<time datetime="${new Date(at).toISOString()}" title="${formatExactly(at)}">${words}</time>`;
+  return timeOf(at, ms < MINUTE_MS ? "just now" : `${formatAge(at, now)} ago`);
 }
 
 function linkCommit(commit: string, links: Links): Html {
   return link(links.commit?.(commit), html`<code>${commit.slice(0, 8)}</code>`);
 }
 
-/**
- * How often jobs that broke together failed, and since which commit, in no more words than there is evidence for. What
- * is known of that commit is left out where it `isKnown`: forty jobs that one commit broke need to say it once.
- */
-function describeBroken(jobs: Job[], links: Links, isKnown = false): Html {
-  const [{ job } = { job: undefined }] = jobs;
-  if (job?.jobs_info.at(-1)?.failing === false) {
-    return html`passed ${formatTimes(jobs.map(passesOf))} in a row since then, not recovered yet`;
-  }
-  const failed = html`failed ${formatTimes(jobs.map((row) => row.job.consecutive_failures))} in a row`;
-  if (!job?.turned) return failed;
-  const { commit, from = "", title, author } = job.turned;
-  const evidence = evidenceOf(job.turned);
-  const linked = linkCommit(commit, links);
-  if (evidence === "nothing") return html`${failed} since ${linked} or earlier`;
-  if (evidence === "no change") return html`${failed} with ${linked}, which had passed before`;
-  const changes = link(links.compare?.(from, commit), html`changes since <code>${from.slice(0, 8)}</code>`);
-  if (evidence === "a range") return html`${failed}, ${changes}`;
-  if (isKnown) return html`${failed}, likewise since ${linked}`;
-  const what = title ? html` ${quote(title)}` : undefined;
-  const who = author ? html` by ${isolate(author)}` : undefined;
-  return html`${failed} since ${linked}${what}${who}, ${changes}`;
+/** How jobs did that broke together, and where they first failed; what `isKnown` of that commit is not said again. */
+function describeBroken(jobs: [Job, ...Job[]], links: Links, isKnown = false): Html {
+  const [first] = jobs;
+  const count = describeCount(jobs);
+  const inARow = `failed ${formatTimes(jobs.map(({ job }) => job.consecutive_failures))} in a row`;
+  const failed = { flaky: `flaky: ${count}`, passing: undefined, again: count, failing: inARow }[courseOf(first)];
+  const { turned } = first.job.alert ?? {};
+  const turn = turned && html`${failed ? "" : "failed "}${describeTurn(turned, links, isKnown)}`;
+  const passed = `passed ${formatTimes(jobs.map(passesOf))} since, not recovered yet`;
+  return html`${enumerate([failed, turn, passesOf(first) > 0 ? passed : undefined])}`;
+}
+
+/** What a broken job does since its alert: it is flaky, it passes, it had passed and fails again, or it fails on. */
+function courseOf(row: Job) {
+  const { alert, jobs_info, consecutive_failures } = row.job;
+  const { flaky, turned } = alert ?? {};
+  if (flaky) return "flaky";
+  if (passesOf(row) > 0) return "passing";
+  const first = jobs_info.at(-consecutive_failures); // undefined: before the window
+  return first && turned && first.commit !== turned.commit ? "again" : "failing";
+}
+
+/** Where a streak began, in the words of the script's messages. */
+function describeTurn({ commit, from, title }: Turn, links: Links, isKnown: boolean): Html {
+  const first = html`first at ${linkCommit(commit, links)}`;
+  if (isKnown) return html`likewise ${first}`;
+  if (from === undefined) return html`${first} or earlier`;
+  if (from === commit) return html`${first}, which had passed before`;
+  const what = title ? html` “<bdi>${title}</bdi>”` : undefined;
+  const changes = html`changes since <code>${from.slice(0, 8)}</code>`;
+  return html`${first}${what}, ${link(links.compare?.(from, commit), changes)}`;
 }
 
 /** What tells whether jobs of a project broke together. */
-function causeOf({ job: { jobs_info, turned } }: Job): string {
-  return JSON.stringify([jobs_info.at(-1)?.failing, turned?.commit, turned?.from]);
+function causeOf(row: Job): string {
+  const { turned } = row.job.alert ?? {};
+  return JSON.stringify([courseOf(row), passesOf(row) > 0, turned?.commit, turned?.from]);
 }
 
 function passesOf({ job }: Job): number {
-  return /·*$/.exec(stripOf(job))?.[0].length ?? 0;
+  return /·*$/.exec(stripOf(job.jobs_info))?.[0].length ?? 0;
 }
 
-function describeCount({ job, failures }: Job): string {
-  const all = job.jobs_info.length;
-  return failures === 0
-    ? `passed the last ${formatCount(all, "time")}`
-    : `failed ${failures} of the last ${formatCount(all, "time")}`;
+function describeCount(jobs: Job[]): string {
+  const failures = formatSpan(jobs.map(({ failures }) => failures));
+  const all = formatTimes(jobs.map(({ job }) => job.jobs_info.length));
+  return failures === "0" ? `passed the last ${all}` : `failed ${failures} of the last ${all}`;
 }
 
-// --- Projects: what the page knows of each document.
-
-/** The projects in the order in which they are shown: the gravest state first, then by name. */
-function toProjects(sources: Source[], now: Date): Project[] {
-  const projects = sources.map((source) => toProject(source, now));
-  const rankOf = ({ state }: Project) => STATE_NAMES.indexOf(state);
-  const keys = new Map(projects.map((project) => [project, naturalKey(project.name)]));
-  const compareNames = (a: Project, b: Project) => ((keys.get(a) ?? "") < (keys.get(b) ?? "") ? -1 : 1);
-  projects.sort((a, b) => rankOf(a) - rankOf(b) || compareNames(a, b));
-  return nameSections(projects);
+/** Since when the alerts of jobs are open. */
+function describeAlerts(jobs: Job[], now: Date): Part {
+  const times = new Set(jobs.map(({ job }) => job.alert?.at ?? ""));
+  const [first = ""] = [...times].sort((a, b) => Date.parse(a) - Date.parse(b));
+  return html`${times.size > 1 ? "first alerted" : "alerted"} ${formatAgo(first, now)}`;
 }
 
-/** Gives each an address within the page that stays the same from one page to the next, so that it can be shared. */
-function nameSections(projects: Project[]): Project[] {
-  const taken = new Map<string, number>();
-  return projects.map((project) => {
-    const words = project.name.toLowerCase().match(/[a-z0-9]+/g) ?? [];
-    const id = ["at", ...words].join("-").slice(0, 80);
-    const count = (taken.get(id) ?? 0) + 1;
-    taken.set(id, count);
-    return { ...project, id: count === 1 ? id : `${id}--${count}` };
-  });
-}
-
-function toProject(shown: Source, now: Date): Project {
-  const { source, document, error } = { document: undefined, error: undefined, ...shown };
-  const rows = sortJobs(document?.jobs ?? new Map<string, TrackedJob>());
-  const jobs = rows.map((row, i) => ({ ...row, number: i + 1 }));
-  const broken = jobs.filter(({ job }) => job.alert?.kind === "consecutive");
-  const often = jobs.filter(({ job }) => job.alert?.kind === "cumulative");
-  const stale = document ? describeStale(document, now) : undefined;
-  const is = { broken: broken.length > 0, often: often.length > 0, unread: !document, stale: stale !== undefined };
-  const state = STATE_NAMES.find((name) => name === "fine" || is[name]) ?? "fine";
-  const links = linksOf({ project: document?.project ?? {}, id: document?.pipeline_id ?? 0 });
-  const name = document?.project?.name ?? source;
-  return { id: "", name, source, state, error, document, stale, jobs, broken, often, links };
-}
-
-/** Why nobody should rely on a document, if so: a monitor that stopped looks as green as one that runs. */
-function describeStale({ counted_at }: JobExecutions, now: Date): Html | undefined {
-  if (counted_at === undefined) return html`it is not known when its last pipeline was counted`;
-  const ageMs = now.getTime() - Date.parse(counted_at);
-  if (ageMs < -CLOCKS_DIFFER_MS) {
-    return html`its last pipeline was counted at ${formatExactly(counted_at)}, which is still to come: check the clocks`;
-  }
-  return ageMs > STALE_MS ? html`its last pipeline was counted ${formatAgo(counted_at, now)}` : undefined;
+/** Since when the broadcast channel does not know of an alert, if that is so. */
+function markUntold({ untold }: Job, now: Date): Html | undefined {
+  return untold ? html`<b class="untold">not told for ${timeOf(untold, formatAge(untold, now))}</b>` : undefined;
 }
 
 // --- The top: what is the matter, in all projects.
 
 function renderTop(projects: Project[], now: Date): Html {
   const made = now.toUTCString().replace(/^(.{11}) (.{4}) (.{5}).*$/, "$1 $2, $3 UTC");
-  const name = projects.length === 1 ? isolate(projects[0]?.name ?? "") : formatCount(projects.length, "project");
   return html`<header id="top">
-<h1>CI jobs of ${name}</h1>
-<p class="asof">as of <time datetime="${now.toISOString()}" title="${formatExactly(now)}">${made}</time></p>
+<h1>CI jobs of ${isolate(nameAll(projects))}</h1>
+<p class="asof">as of ${timeOf(now.toISOString(), made)}</p>
 <ul class="counts">${STATE_NAMES.map((state) => renderCount(state, projects))}</ul>
 </header>
-${[renderBroken(projects, now), renderOften(projects, now), renderUnread(projects), renderStale(projects)]}
+${renderPart("broken", projects, (project) => listBroken(project, now))}
+${renderPart("often", projects, (project) => listOften(project, now))}
+${renderPart("unread", projects, ({ error }) => [html`${error}`])}
+${renderPart("stale", projects, ({ stale }) => [html`${stale}`])}
+${renderPart("untold", projects, (project) => listUntold(project, now))}
 ${projects.length > 1 ? renderWall(projects) : undefined}`;
 }
 
-function countOf(state: State, projects: Project[]): number {
-  if (state === "broken" || state === "often") return projects.reduce((sum, project) => sum + project[state].length, 0);
-  if (state === "stale") return projects.filter((project) => project.stale).length;
-  return projects.filter((project) => project.state === state).length;
+/** A project by its name, several by their number; what can't be read is none. */
+function nameAll(projects: Project[]): string {
+  const [first, ...others] = projects;
+  const read = projects.length - countOf("unread", projects);
+  return first && others.length === 0 ? first.name : formatCount(read, "project");
 }
 
-function renderCount(state: State, projects: Project[]): Html | undefined {
-  const count = countOf(state, projects);
+function countOf(state: State, projects: Project[]): number {
+  return projects.reduce((sum, { counts }) => sum + counts[state], 0);
+}
+
+function describeState(state: State, projects: Project[]): string {
   const { word, unit } = STATES[state];
-  if (count === 0 && unit === "project" && projects.length === 1) return undefined;
-  const content = html`<span>${mark(state)}<b>${count}</b></span> <span>${unit}${count === 1 ? "" : "s"} ${word}</span>`;
-  if (count === 0) return html`<li class="none"><p>${content}</p></li>`;
+  return `${formatCount(countOf(state, projects), unit)} ${word}`;
+}
+
+function renderCount(state: State, projects: Project[]): Html {
+  const [count, ...words] = describeState(state, projects).split(" ");
+  const content = html`<span>${mark(state)}<b>${count}</b></span> <span>${words.join(" ")}</span>`;
+  if (count === "0") return html`<li class="none"><p>${content}</p></li>`;
   return html`<li class="${state}"><a href="#${state}">${content}</a></li>`;
 }
 
-/** All projects on a wall, with a mark for each: also those of which there is nothing to say. */
+/** A part of the top, if there is anything in it: for each project what is to be said of it. */
+function renderPart(state: State, projects: Project[], list: (project: Project) => Html[]): Html | undefined {
+  const found = projects.filter(({ states }) => states.includes(state));
+  if (found.length === 0) return undefined;
+  const items = found.map((project) => {
+    const said = list(project).map((item) => html`<li>${item}</li>`);
+    return html`<li><a class="project" href="#${project.id}">${isolate(project.name)}</a><ul>${said}</ul></li>
+`;
+  });
+  const title = html`<h2 id="${state}">${mark(state)}${describeState(state, projects)}</h2>`;
+  return html`<section class="part" aria-labelledby="${state}">${title}<ul>${items}</ul></section>`;
+}
+
+function listBroken(project: Project, now: Date): Html[] {
+  const causes = groupBy(project.broken, causeOf).sort((a, b) => b.length - a.length);
+  const said = causes.slice(0, MAX_CAUSES).map((jobs) => {
+    const why = html`${describeBroken(jobs, project.links)}; ${describeAlerts(jobs, now)}`;
+    return html`${nameJobs(jobs, project)} <span class="why">${why}</span>`;
+  });
+  const left = causes.slice(MAX_CAUSES).flat().length;
+  return left > 0 ? [...said, html`<a href="#${project.id}">and ${left} more</a>`] : said;
+}
+
+function listOften(project: Project, now: Date): Html[] {
+  const why = html`${describeCount(project.often)}; ${describeAlerts(project.often, now)}`;
+  return [html`${nameJobs(project.often, project)} <span class="why">${why}</span>`];
+}
+
+/** What its broadcast channel does not know, and since when: what it waits for longest first. */
+function listUntold(project: Project, now: Date): Html[] {
+  const groups = groupBy(project.untold, ({ job, untold }) => `${job.alert?.kind} ${untold}`);
+  return groups.map((jobs) => {
+    const [first] = jobs;
+    const why = html`${KINDS[first.job.alert?.kind ?? "gone"]}, ${markUntold(first, now)}`;
+    return html`${nameJobs(jobs, project)} <span class="why">${why}</span>`;
+  });
+}
+
+/** The names of jobs, each a link to its row; of many, how many there are and the first ones. */
+function nameJobs(jobs: Job[], { id }: Project): Html {
+  const names = jobs
+    .slice(0, MAX_NAMES)
+    .map(({ name, number }) => html`<a href="#${id}.${number}">${isolate(name)}</a>`);
+  const left = jobs.length - names.length;
+  const more = left > 0 ? [html`<a href="#${id}">${left} more</a>`] : [];
+  const count = jobs.length > 1 ? html`<b>${formatCount(jobs.length, "job")}</b>: ` : undefined;
+  return html`${count}${enumerate([...names, ...more], " and ")}`;
+}
+
+/** All projects on a wall, with their marks: also those of which there is nothing to say. */
 function renderWall(projects: Project[]): Html {
-  const tiles = projects.map(({ id, name, state, stale }) => {
-    const words = stale && state !== "stale" ? `${STATES[state].word}, stale` : STATES[state].word;
-    return html`<li><a href="#${id}" class="${state}">${mark(state)}${isolate(name)}<span class="unseen"> (${words})</span></a></li>`;
+  const tiles = projects.map(({ id, name, states }) => {
+    const words = states.map((state) => STATES[state].word).join(", ");
+    const label = html`${states.map(mark)}${isolate(name)}<span class="unseen"> (${words})</span>`;
+    return html`<li><a href="#${id}" class="${states[0]}">${label}</a></li>
+`;
   });
   return html`<nav aria-labelledby="projects"><h2 id="projects">All projects</h2><ul class="wall">${tiles}</ul></nav>`;
 }
 
-/** A part of the summary, if there is anything in it: for each project what is to be said of it. */
-function renderPart(state: State, title: string, entries: [Project, Html[]][]): Html | undefined {
-  if (entries.length === 0) return undefined;
-  const items = entries.map(([{ id, name }, said]) => {
-    return html`<li><a class="project" href="#${id}">${isolate(name)}</a><ul>${said.map((item) => html`<li>${item}</li>`)}</ul></li>`;
-  });
-  return html`<section class="part" aria-labelledby="${state}"><h2 id="${state}">${mark(state)}${title}</h2><ul>${items}</ul></section>
+// --- The sections: a project, and the grid of its jobs.
+
+function renderProject(project: Project, now: Date): Html {
+  const { id, name, source, states, document, jobs, error, stale, silent } = project;
+  const isUngreeted = document?.hello && Date.parse(document.hello.until) < now.getTime();
+  const hello = isUngreeted ? "its broadcast channel has not heard the hello of the first day" : undefined;
+  const errors = [error, stale, silent, hello].filter((said) => said !== undefined);
+  return html`<section aria-labelledby="${id}">
+<h2 id="${id}">${states.map(mark)}${link(document?.project?.url, isolate(name))}</h2>
+${document ? html`<p class="facts">${countJobs(project)} · ${describeLatest(project, now)}</p>` : undefined}
+${errors.map((said) => html`<p class="error">${said}</p>`)}
+${jobs.length > 0 ? renderGrid(project, now) : undefined}
+<p class="source">${name === source ? undefined : html`${isolate(source)} `}<a href="#top">to the top</a></p>
+</section>
 `;
 }
 
-function renderBroken(projects: Project[], now: Date): Html | undefined {
-  const entries = projects
-    .filter(({ broken }) => broken.length > 0)
-    .map((project): [Project, Html[]] => {
-      const causes = groupBy(project.broken, causeOf).sort((a, b) => b.length - a.length);
-      const said = causes.slice(0, MAX_CAUSES).map((jobs) => {
-        const why = html`<span class="why">${describeBroken(jobs, project.links)}; ${describeAlerts(jobs, now)}</span>`;
-        return html`${nameJobs(jobs, project)} ${why}`;
-      });
-      const left = causes.slice(MAX_CAUSES).flat().length;
-      const more = html`<a href="#${project.id}">and ${left} more</a>`;
-      return [project, left > 0 ? [...said, more] : said];
-    });
-  const count = countOf("broken", projects);
-  return renderPart("broken", count === 1 ? "1 job is broken" : `${count} jobs are broken`, entries);
+function countJobs({ jobs, counts }: Project): Part {
+  const open = (["broken", "often"] as const).filter((state) => counts[state] > 0);
+  const marked = open.map((state) => html`<b class="${state}">${counts[state]} ${STATES[state].word}</b>`);
+  const watched = jobs.length - counts.broken - counts.often;
+  const all = enumerate([...marked, watched > 0 ? `${watched} only watched` : undefined]);
+  return all.length > 0 ? all : "no job has failed lately";
 }
 
-/** Since when the alerts of jobs are open. */
-function describeAlerts(jobs: Job[], now: Date): Part {
-  const times = jobs.flatMap(({ job }) => job.alert?.at ?? []).sort((a, b) => Date.parse(a) - Date.parse(b));
-  const [first, last] = [times.at(0), times.at(-1)].map((at) => at && formatAgo(at, now));
-  if (!first || !last) return "";
-  return first.html === last.html ? html`alerted ${first}` : html`first alerted ${first}`;
-}
-
-/** The names of jobs, each a link to its row; of many, how many there are and the first ones. */
-function nameJobs(jobs: Job[], project: Project, describe: (job: Job) => Part = () => ""): Html {
-  const names = jobs.slice(0, MAX_NAMES).map((job) => {
-    return html`<a href="#${project.id}.${job.number}">${isolate(job.name)}</a>${describe(job)}`;
-  });
-  const left = jobs.length - names.length;
-  const more = left > 0 ? [html`<a href="#${project.id}">${left} more</a>`] : [];
-  const count = jobs.length > 1 ? html`<b>${formatCount(jobs.length, "job")}</b>: ` : undefined;
-  return html`${count}${enumerate([...names, ...more])}`;
-}
-
-function renderOften(projects: Project[], now: Date): Html | undefined {
-  const entries = projects
-    .filter(({ often }) => often.length > 0)
-    .map((project): [Project, Html[]] => {
-      const jobs = nameJobs(project.often, project, ({ job, failures }) => ` (${failures} of ${job.jobs_info.length})`);
-      return [project, [html`${jobs}<span class="why">, ${describeAlerts(project.often, now)}</span>`]];
-    });
-  const count = countOf("often", projects);
-  return renderPart("often", count === 1 ? "1 job fails often" : `${count} jobs fail often`, entries);
-}
-
-function renderUnread(projects: Project[]): Html | undefined {
-  const entries = projects.flatMap((project): [Project, Html[]][] =>
-    project.error === undefined ? [] : [[project, [html`${project.error}`]]],
-  );
-  return renderPart("unread", `${formatCount(entries.length, "project")} can't be read`, entries);
-}
-
-function renderStale(projects: Project[]): Html | undefined {
-  const entries = projects.flatMap((project): [Project, Html[]][] =>
-    project.stale ? [[project, [project.stale]]] : [],
-  );
-  const title = entries.length === 1 ? "1 project is stale" : `${entries.length} projects are stale`;
-  return renderPart("stale", `${title}: does the job still run?`, entries);
-}
-
-// --- The sections: a project, and the grid of its jobs.
-
-function renderProject(project: Project, isFirstFine: boolean, now: Date): Html {
-  const { id, name, source, state, document } = project;
-  const title = link(document?.project?.url, isolate(name));
-  return html`<section${isFirstFine ? html` id="fine"` : undefined} aria-labelledby="${id}">
-<h2 id="${id}">${mark(state)}${title}</h2>
-${document ? renderFacts(project, document, now) : html`<p class="error">${project.error}</p>`}
-${document && document.jobs.size > 0 ? renderGrid(project, document, now) : undefined}
-<p class="source">${name === source ? undefined : html`${isolate(source)} `}<a href="#top">to the top</a></p>
-</section>`;
-}
-
-function renderFacts({ jobs, broken, often, stale, links }: Project, document: JobExecutions, now: Date): Html {
-  const { pipeline_id, commit, counted_at, pending_alerts } = document;
-  const watched = jobs.length - broken.length - often.length;
-  const counts = [
-    broken.length > 0 ? html`<b class="broken">${broken.length} broken</b>` : undefined,
-    often.length > 0 ? html`<b class="often">${often.length} failing often</b>` : undefined,
-    watched > 0 ? html`${watched} only watched` : undefined,
-  ].filter((part) => part !== undefined);
-  const counted =
-    counts.length > 0 ? counts.flatMap((part, i) => [i === 0 ? "" : ", ", part]) : "No job has failed lately";
-  const pipeline = link(links.pipeline, `pipeline ${pipeline_id}`);
-  const at = commit ? html` at ${linkCommit(commit, links)}` : undefined;
+function describeLatest({ document, links }: Project, now: Date): Html {
+  const { pipeline_id, commit, counted_at } = document ?? {};
   const when = counted_at ? html` ${formatAgo(counted_at, now)}` : undefined;
-  const waiting = pending_alerts.length;
-  const verb = waiting === 1 ? "is" : "are";
-  return html`<p class="facts">${counted} · last counted${when}: ${pipeline}${at}</p>
-${stale ? html`<p class="error">Stale: ${stale}.</p>` : undefined}
-${waiting > 0 ? html`<p class="error">${formatCount(waiting, "message")} ${verb} not delivered yet.</p>` : undefined}`;
+  const at = commit ? html` at ${linkCommit(commit, links)}` : undefined;
+  return html`last counted${when}: ${link(links.pipeline, `pipeline ${pipeline_id}`)}${at}`;
 }
 
 /**
  * The jobs and their last executions. The roles say again what the elements are, as on a phone, where the style makes
  * blocks of them, some browsers no longer take it for a table.
  */
-function renderGrid(project: Project, document: JobExecutions, now: Date): Html {
-  const longest = project.jobs.reduce((max, { job }) => Math.max(max, job.jobs_info.length), MIN_COLUMNS);
+function renderGrid(project: Project, now: Date): Html {
+  const { id, name, jobs, document } = project;
+  const longest = jobs.reduce((max, { job }) => Math.max(max, job.jobs_info.length), MIN_COLUMNS);
   const columns = Math.min(longest, MAX_COLUMNS);
-  const heads = Array.from({ length: columns }, (_, i) => {
-    const before = columns - 1 - i;
-    const words = before === 0 ? "latest" : `${before} before the latest`;
-    return html`<th scope="col" role="columnheader" class="${before === 0 ? "run last" : "run"}"><span>${words}</span></th>`;
+  const heads = Array.from({ length: columns - 1 }, (_, i) => {
+    return html`<th scope="col" role="columnheader" class="run"><span>${columns - 1 - i} before the latest</span></th>`;
   });
   const told = new Set<string>();
-  const rows = project.jobs.map((job) => {
-    const isKnown = told.has(causeOf(job));
-    told.add(causeOf(job));
-    const isOlder = job.job.last_run !== document.counted_at; // of most, that is when the last pipeline was counted
-    const ran = isOlder && job.job.last_run ? html`, ran ${formatAgo(job.job.last_run, now)}` : undefined;
-    return renderRow(job, project, columns, html`${describeState(job, project, now, isKnown)}${ran}`);
+  const rows = jobs.map((row) => {
+    const said = [describeJob(row, project, now, told.has(causeOf(row))), markUntold(row, now)];
+    told.add(causeOf(row));
+    const { last_run = document?.counted_at } = row.job; // of most jobs, the two are the same
+    const ran = last_run && last_run !== document?.counted_at ? html`ran ${formatAgo(last_run, now)}` : undefined;
+    return renderRow(row, project, columns, enumerate([...said, ran]));
   });
-  return html`<table role="table" aria-labelledby="${project.id}.jobs">
-<caption id="${project.id}.jobs">Jobs of ${isolate(project.name)} that failed lately, with their last ${columns} executions</caption>
-<thead role="rowgroup"><tr role="row"><th scope="col" role="columnheader">Job</th>${heads}<th scope="col" role="columnheader" class="state">State</th></tr></thead>
+  return html`<table role="table" aria-labelledby="${id}.jobs">
+<caption id="${id}.jobs">Jobs of ${isolate(name)} that failed lately, with their last ${columns} executions</caption>
+<thead role="rowgroup"><tr role="row"><th scope="col" role="columnheader">Job</th>${heads}
+<th scope="col" role="columnheader" class="run last"><span>latest</span></th>
+<th scope="col" role="columnheader" class="state">State</th></tr></thead>
 <tbody role="rowgroup">
 ${rows}</tbody>
 </table>`;
 }
 
-function renderRow({ name, job, number }: Job, { id, links }: Project, columns: number, state: Html): Html {
+function renderRow({ name, job, number }: Job, { id, links }: Project, columns: number, state: Part): Html {
   const shown = job.jobs_info.slice(-columns);
   const gap = columns - shown.length;
   const empty = gap > 0 ? html`<td role="cell" class="gap" colspan="${gap}" aria-colspan="${gap}"></td>` : undefined;
-  const kind = { consecutive: "broken", cumulative: "often", none: "watched" }[job.alert?.kind ?? "none"];
+  const kind = isOpen(job.alert) ? "open" : "watched";
   const latest = job.jobs_info.findLast((execution) => execution.failing && execution.id !== null)?.id ?? undefined;
   const label = link(latest === undefined ? undefined : links.job?.(latest), isolate(name));
   const cells = [empty, ...shown.map((execution) => renderCell(execution, links))];
-  const head = html`<th scope="row" role="rowheader">${label}</th>`;
-  return html`<tr role="row" class="${kind}" id="${id}.${number}">${head}${cells}<td role="cell" class="state">${state}</td></tr>
+  return html`<tr role="row" class="${kind}" id="${id}.${number}"><th scope="row" role="rowheader">${label}</th>${cells}
+<td role="cell" class="state">${state}</td></tr>
 `;
 }
 
-/** An execution. A pass without a commit may be a job that did not really run, so it does not look as green as others. */
-function renderCell({ failing, id, commit }: TrackedJob["jobs_info"][number], links: Links): Html {
+function renderCell({ failing, id, commit, pipeline, title }: Execution, links: Links): Html {
   const word = failing ? "failed" : "passed";
-  const title = commit ? `${word} with ${commit.slice(0, 8)}` : `${word}, commit not known`;
-  const kind = failing ? "failed" : commit ? "passed" : "unsure";
+  const place = `${pipeline ? ` in pipeline ${pipeline}` : ""}${commit ? ` at ${commit.slice(0, 8)}` : ""}`;
   const url = failing && id !== null ? links.job?.(id) : undefined;
-  const label = html`<i class="${kind}" title="${title}"><span>${word}</span></i>`;
+  const label = html`<i class="${word}" title="${word}${place}${title ? `: ${title}` : ""}"><span>${word}</span></i>`;
   return html`<td role="cell" class="run">${link(url, label)}</td>`;
 }
 
 /** What is to be said of a job beside its executions. */
-function describeState(row: Job, { links }: Project, now: Date, isKnown: boolean): Html {
+function describeJob(row: Job, { links }: Project, now: Date, isKnown: boolean): Html {
   const { alert, consecutive_failures } = row.job;
-  if (alert?.kind === "consecutive") {
-    const broken = describeBroken([row], links, isKnown);
-    return html`<b class="badge broken">broken</b> ${broken}, alerted ${formatAgo(alert.at, now)}`;
-  }
-  if (alert) {
-    return html`<b class="badge often">failing often</b> ${describeCount(row)}, alerted ${formatAgo(alert.at, now)}`;
-  }
-  return html`${consecutive_failures > 1 ? `failed ${consecutive_failures} times in a row` : describeCount(row)}`;
+  const count = describeCount([row]);
+  const failed = consecutive_failures > 1 ? `failed ${consecutive_failures} times in a row` : count;
+  if (!alert) return html`${failed}`;
+  if (!isOpen(alert)) return html`${KINDS[alert.kind]} ${formatAgo(alert.changed_at, now)}, ${failed}`;
+  const isBroken = alert.kind === "consecutive";
+  const said = isBroken ? describeBroken([row], links, isKnown) : count;
+  const badge = html`<b class="badge ${isBroken ? "broken" : "often"}">${KINDS[alert.kind]}</b>`;
+  return html`${badge} ${said}, alerted ${formatAgo(alert.at, now)}`;
 }
 
-// --- The page.
+/** The projects of which there is nothing to say, in a line each. */
+function renderQuiet(projects: Project[], now: Date): Html | undefined {
+  if (projects.length === 0) return undefined;
+  const items = projects.map((project) => {
+    const name = link(project.document?.project?.url, isolate(project.name));
+    const latest = html`<span class="why">${describeLatest(project, now)}</span>`;
+    return html`<li id="${project.id}">${mark("fine")}${name} ${latest}</li>
+`;
+  });
+  const title = `${formatCount(projects.length, "project")} in which no job failed lately`;
+  return html`<section aria-labelledby="quiet"><h2 id="quiet">${title}</h2><ul class="quiet">${items}</ul></section>`;
+}
+
+// --- The page: its head, and all parts in their order.
 
 /** What the tab of a page says, that is open behind others. */
-function writeTitle(projects: Project[]): string {
-  const counts = STATE_NAMES.filter((state) => state !== "fine").flatMap((state) => {
-    const count = countOf(state, projects);
-    return count > 0 ? `${count} ${STATES[state].word}` : [];
-  });
-  const [first] = projects;
-  const name = projects.length === 1 && first ? first.name : formatCount(projects.length, "project");
-  return `${counts.join(", ") || "No alert"} – CI jobs of ${name}`;
+function writeTitle(projects: Project[]): Html {
+  const found = STATE_NAMES.filter((state) => state !== "fine" && countOf(state, projects) > 0);
+  const counts = found.map((state) => `${countOf(state, projects)} ${STATES[state].word}`);
+  return html`${counts.join(", ") || "No alert"} – CI jobs of ${nameAll(projects)}`;
 }
 
 /** The mark of the gravest state, for the tab; it also keeps browsers from asking a server for one. */
 function drawIcon([gravest]: Project[]): string {
   const shape = {
-    broken: `<path d="M0 0h16v16H0z" fill="#c62828"/><path d="M4 4l8 8m0-8l-8 8" stroke="#fff" stroke-width="2.5"/>`,
-    often: `<path d="M8 0l8 8-8 8-8-8z" fill="#c77700"/>`,
-    unread: `<path d="M1 1h14v14H1z" fill="#fff" stroke="#777" stroke-width="2" stroke-dasharray="3 2"/>`,
-    stale: `<circle cx="8" cy="8" r="6.5" fill="#fff" stroke="#777" stroke-width="3"/>`,
-    fine: `<circle cx="8" cy="8" r="6" fill="#1a7f37"/>`,
-  }[gravest?.state ?? "fine"];
-  return `data:image/svg+xml,${encodeURIComponent(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16">${shape}</svg>`)}`;
+    broken: '<path d="M0 0h16v16H0z" fill="#c62828"/><path d="M4 4l8 8m0-8l-8 8" stroke="#fff" stroke-width="2.5"/>',
+    fine: '<path d="M3 3h10v10H3z" fill="#1a7f37"/>',
+    other: '<path d="M2 2h12v12H2z" fill="#fff" stroke="#c77700" stroke-width="4"/>',
+  }[gravest?.counts.broken ? "broken" : gravest?.counts.fine ? "fine" : "other"];
+  const picture = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16">${shape}</svg>`;
+  return `data:image/svg+xml,${encodeURIComponent(picture)}`;
 }
 
 const LEGEND = html`<p class="legend"><span><i class="failed"></i> failed</span>
-<span><i class="passed"></i> passed</span>
-<span><i class="unsure"></i> passed, commit not known</span>
-<span>the latest at the right</span></p>`;
+<span><i class="passed"></i> passed</span> <span>the latest at the right</span></p>`;
 
-/** The page of these documents, in HTML. Nothing in it is loaded from elsewhere, and nothing in it runs. */
-export function renderPage(sources: Source[], now: Date): string {
-  const projects = toProjects(sources, now);
-  const firstFine = projects.find(({ state }) => state === "fine");
+/** The page of these projects. Nothing in it is loaded from elsewhere, and nothing in it runs. */
+export function renderPage(projects: Project[], now: Date): string {
   const hash = createHash("sha256").update(STYLE).digest("base64");
   const policy = `default-src 'none'; style-src 'sha256-${hash}'; img-src data:; base-uri 'none'; form-action 'none'`;
+  const isFine = ({ states }: Project) => states.includes("fine");
+  const quiet = projects.filter((project) => isFine(project) && project.jobs.length === 0);
+  const fine = projects.filter((project) => isFine(project) && project.jobs.length > 0);
+  const troubled = projects.filter((project) => !isFine(project));
   return html`<!doctype html>
 <html lang="en">
 <head>
@@ -500,7 +544,11 @@ export function renderPage(sources: Source[], now: Date): string {
 ${renderTop(projects, now)}
 <main>
 ${projects.some(({ jobs }) => jobs.length > 0) ? LEGEND : undefined}
-${projects.map((project) => renderProject(project, project === firstFine, now))}
+${troubled.map((project) => renderProject(project, now))}
+<div id="fine">
+${fine.map((project) => renderProject(project, now))}
+${renderQuiet(quiet, now)}
+</div>
 </main>
 <p class="aged">This page was loaded over two hours ago. <a href="">Load it again</a></p>
 </body>
@@ -508,164 +556,138 @@ ${projects.map((project) => renderProject(project, project === firstFine, now))}
 `.html;
 }
 
-const STYLE = `
-:root { color-scheme: light dark; --bad: #b3261e; --warn: #875000; --good: #1a7f37; --mute: #59636e; --line: #d5dae0; --soft: #f3f5f7; --bad-soft: #fdf0ef; --warn-soft: #fdf5e6 }
-@media (prefers-color-scheme: dark) {
-  :root { --bad: #ff7b72; --warn: #e3a83b; --good: #45b95c; --mute: #a0a9b3; --line: #3b424a; --soft: #1e2227; --bad-soft: #2d1d1d; --warn-soft: #292319 }
+// --- Reading: from addresses to documents, in S3 or in folders. Nothing is written.
+
+type Access = ReturnType<typeof parseReportSettings>["store"];
+/** The clients are by bucket: where a role is assumed, that is once, and not for each of sixty documents. */
+type Reader = { access: Access; clients: Map<string, S3Client>; signal: AbortSignal };
+type Place = { bucket: string; key: string };
+
+const READ_TIMEOUT_MS = 90_000; // for all of them
+const AT_ONCE = 16; // sixty at once may be throttled
+
+/** What is below these addresses, as documents or as what keeps them from being read; each once. */
+async function readSources(urls: string[], access: Access): Promise<Source[]> {
+  const signal = AbortSignal.timeout(READ_TIMEOUT_MS);
+  setMaxListeners(0, signal); // each request has one
+  const reader = { access, clients: new Map(), signal };
+  const asError =
+    (source: string) =>
+    (error: Error): Source => ({ source, error: oneLine(error.message) });
+  const listed = await Promise.all(urls.map((url) => listBelow(url, reader).catch(asError(url))));
+  const found = groupBy(listed.flat(), ({ source }) => source).map(([first]) => first);
+  const sources: Source[] = [];
+  for (let i = 0; i < found.length; i += AT_ONCE) {
+    const some = found.slice(i, i + AT_ONCE);
+    const read = some.map((one) => (one.error ? one : readDocument(one.source, reader).catch(asError(one.source))));
+    sources.push(...(await Promise.all(read)));
+  }
+  return sources;
 }
-* { box-sizing: border-box }
-html { -webkit-text-size-adjust: 100%; text-size-adjust: 100% }
-body { margin: 0 auto; padding: 1.5rem clamp(1rem, 3vw, 3rem) 3rem; max-width: 90rem; background: Canvas; color: CanvasText; font: 1rem/1.45 system-ui, sans-serif; overflow-wrap: anywhere }
-h1 { margin: 0; font-size: 1.25rem }
-h2 { margin: 0; font-size: 1.1rem }
-ul { margin: 0; padding: 0; list-style: none }
-p { margin: .25rem 0 }
-a { color: LinkText; text-underline-offset: .15em; text-decoration-thickness: 1px }
-a:focus-visible { outline: 2px solid currentColor; outline-offset: 2px }
-code { font: .9em ui-monospace, monospace }
-:target { scroll-margin-top: 1rem }
-tr:target { outline: 2px solid CanvasText }
-i { font-style: normal }
-.unseen, .run span { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap }
-.asof, .facts, .source, .legend, .why { color: var(--mute) }
-.error { color: var(--warn); font-weight: 600 }
-b.broken { color: var(--bad) } b.often { color: var(--warn) }
 
-/* Marks: each has a shape of its own. */
-.mark, .failed, .passed, .unsure { display: inline-block; width: 1.25rem; height: 1.25rem; flex: none; vertical-align: -.25rem; background: center / 100% no-repeat; print-color-adjust: exact; -webkit-print-color-adjust: exact; forced-color-adjust: none }
-.mark { margin-right: .5rem }
-.failed, .mark.broken { border-radius: 2px; background: linear-gradient(45deg, transparent calc(50% - 1px), Canvas calc(50% - 1px) calc(50% + 1px), transparent calc(50% + 1px)) center / .625rem .625rem no-repeat, linear-gradient(-45deg, transparent calc(50% - 1px), Canvas calc(50% - 1px) calc(50% + 1px), transparent calc(50% + 1px)) center / .625rem .625rem no-repeat, var(--bad) }
-.passed, .mark.fine { background-image: radial-gradient(circle, var(--good) 0 32%, transparent 36%) }
-.unsure { background-image: radial-gradient(circle, transparent 0 22%, var(--mute) 26% 34%, transparent 38%) }
-.mark.often { clip-path: polygon(50% 0, 100% 50%, 50% 100%, 0 50%); background: var(--warn) }
-.mark.unread { border: 2px dashed var(--mute) }
-.mark.stale { border: 3px double var(--mute); border-radius: 50% }
-
-/* The top */
-header { display: flex; flex-wrap: wrap; align-items: baseline; gap: .25rem 1rem; margin-bottom: 1rem }
-.counts { display: grid; grid-template-columns: repeat(auto-fill, minmax(10rem, 1fr)); gap: .5rem; flex: 1 0 100% }
-.counts li { border: 1px solid var(--line); border-radius: 6px; color: var(--mute) }
-.counts li > * { display: block; margin: 0; padding: .4rem .75rem .5rem; color: inherit; text-decoration: none }
-.counts span { display: block; line-height: 1.3 }
-.counts b { font-size: 1.75rem; line-height: 1.2; font-variant-numeric: tabular-nums }
-.counts .mark { vertical-align: .05rem }
-.counts .none .mark { opacity: .4 }
-.counts li.broken { background: var(--bad-soft); border-color: var(--bad); color: var(--bad) }
-.counts li:is(.often, .unread, .stale) { background: var(--warn-soft); border-color: var(--warn); color: var(--warn) }
-.counts li.fine { color: var(--good) }
-.counts a:hover span { text-decoration: underline }
-.wall { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(14rem, 100%), 1fr)); gap: .15rem .75rem; margin-top: .4rem }
-.wall a { display: flex; align-items: center; padding: .15rem .25rem; color: inherit; text-decoration: none }
-.wall a:hover bdi { text-decoration: underline }
-.wall bdi { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden }
-a.broken { color: var(--bad); font-weight: 600 }
-.part { margin: 0 0 .75rem; padding: .75rem 1rem; border: 1px solid var(--line); border-radius: 6px }
-.part > ul > li { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 4fr); gap: 0 1rem; padding: .4rem 0 0 1.6rem }
-.part li li + li { padding-top: .4rem }
-.part .project { font-weight: 600 }
-
-/* The projects */
-main { border-top: 1px solid var(--line); margin-top: 1.5rem; padding-top: .5rem }
-.legend { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; font-size: .9rem }
-main section { padding-top: 1.25rem }
-.source { font-size: .85rem }
-table { width: 100%; margin: .5rem 0; border-collapse: collapse }
-caption { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%) }
-th { text-align: left; font-weight: inherit }
-thead th { color: var(--mute); font-size: .85rem; padding: .2rem .5rem; border-bottom: 1px solid var(--line) }
-thead .last { position: relative }
-thead .last span { all: unset; position: absolute; right: 0; bottom: .2rem; white-space: nowrap }
-tbody th, .state { padding: .25rem .5rem; vertical-align: top }
-tbody th { width: 28% }
-time { white-space: nowrap }
-tbody th a { color: inherit; text-decoration-color: var(--mute) }
-tbody .broken th, tbody .often th { font-weight: 600 }
-tbody tr { border-bottom: 1px solid var(--line) }
-tbody tr:hover { background: var(--soft) }
-.run, .gap { width: 1.5rem; padding: .2rem 0; vertical-align: top; text-align: center }
-.run a { display: block; min-height: 1.5rem }
-.run a:hover i { outline: 2px solid currentColor; outline-offset: 1px }
-.state { min-width: 10rem; font-size: .9rem; padding-left: 1rem; color: var(--mute) }
-.badge { padding: .05rem .4rem; border: 1px solid; border-radius: 3px; margin-right: .25rem; white-space: nowrap; print-color-adjust: exact; -webkit-print-color-adjust: exact }
-.badge.broken { background: var(--bad); border-color: var(--bad); color: Canvas }
-
-/* Left open for long, the page says that it no longer is what it was. */
-.aged { position: fixed; inset: auto 0 0; margin: 0; padding: .75rem 1rem; background: CanvasText; color: Canvas; text-align: center; visibility: hidden; animation: aged 1ms 7200s forwards }
-.aged a { color: inherit }
-@keyframes aged { to { visibility: visible } }
-
-@media (max-width: 40rem) {
-  table, tbody { display: block }
-  thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%) }
-  tbody tr { display: flex; flex-wrap: wrap; justify-content: flex-end; padding: .35rem 0 }
-  tbody th, .state { flex: 0 0 100%; width: auto; min-width: 0; padding: .1rem 0 }
-  .gap { width: 0; padding: 0 }
-  .part > ul > li { grid-template-columns: minmax(0, 1fr); padding-left: 0 }
-  .part > ul > li + li { margin-top: .4rem }
-  .counts { grid-template-columns: 1fr 1fr }
-  .wall { display: flex; flex-wrap: wrap }
+/** The addresses of the documents that an address stands for: itself, or every .json below it. */
+async function listBelow(url: string, reader: Reader): Promise<Source[]> {
+  const place = placeOf(url);
+  const isFolder = place ? /^$|\/$/.test(place.key) : statSync(url, { throwIfNoEntry: false })?.isDirectory();
+  if (!isFolder) return [{ source: place ? url : normalize(url) }];
+  const paths = place ? await listObjects(url, place, reader) : await listFiles(url);
+  const sources = paths.filter((path) => path.endsWith(".json")).map((source) => ({ source }));
+  return sources.length > 0 ? sources : [{ source: url, error: `There is no .json below ${url}; check its address` }];
 }
-@media print {
-  .aged, .wall, .source a { display: none }
-  html { font-size: 10pt }
-  body { padding: 0; max-width: none }
-  tr, .part li { break-inside: avoid }
-  h2 { break-after: avoid }
-}
-`;
 
-// --- The command line.
+/** The bucket and the key of an address, or the beginning of keys; undefined for a path. */
+function placeOf(url: string): Place | undefined {
+  const [, bucket, key = ""] = S3_URL.exec(url) ?? [];
+  return bucket ? { bucket, key } : undefined;
+}
+
+async function listFiles(folder: string): Promise<string[]> {
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
+  return entries.filter((entry) => !entry.isDirectory()).map(({ parentPath, name }) => join(parentPath, name));
+}
+
+async function listObjects(url: string, { bucket, key }: Place, reader: Reader): Promise<string[]> {
+  return askS3("list", url, bucket, reader, async (client) => {
+    const keys: (string | undefined)[] = [];
+    const pages = paginateListObjectsV2({ client }, { Bucket: bucket, Prefix: key }, { abortSignal: reader.signal });
+    for await (const { Contents = [] } of pages) keys.push(...Contents.map(({ Key }) => Key));
+    return keys.map((found) => `s3://${bucket}/${found}`);
+  });
+}
 
 /** Reads a document as the report of the script does. */
-async function readSource(url: string, variables: Variables): Promise<Source> {
-  try {
-    const settings = parseReportSettings({ ...variables, JOB_EXECUTIONS_URL: url });
-    const store = openStore(settings.store, settings.network);
-    const stored = await retrieveJobExecutions(store, AbortSignal.timeout(READ_TIMEOUT_MS));
-    if (stored) return { source: url, document: stored.document };
-    return { source: url, error: "there is no document yet, if its address is right" };
-  } catch (error) {
-    if (!(error instanceof Error)) throw error;
-    const lines = "lines" in error && Array.isArray(error.lines) ? error.lines : [];
-    return { source: url, error: [error.message, ...lines].join("; ").replace(/\s+/g, " ") };
-  }
+async function readDocument(source: string, reader: Reader): Promise<Source> {
+  const place = placeOf(source);
+  const read = place
+    ? () => readObject(source, place, reader)
+    : openStore({ ...reader.access, JOB_EXECUTIONS_URL: source }).read;
+  const stored = await retrieveJobExecutions({ source, read, write: async () => false }, reader.signal);
+  if (stored) return { source, document: stored.document };
+  return { source, error: `There is no document ${source}, if that is its address (one that ends with / is a prefix)` };
 }
 
-/** Resolves to what a function makes of each item, in their order, with so many at work at once. */
-export async function mapBounded<T, R>(items: T[], atOnce: number, work: (item: T) => Promise<R>): Promise<R[]> {
-  const results: R[] = [];
-  const queue = items.entries(); // shared: each worker takes the next one
-  const workers = Array.from({ length: atOnce }, async () => {
-    for (const [i, item] of queue) results[i] = await work(item);
+async function readObject(url: string, { bucket, key }: Place, reader: Reader) {
+  return askS3("read", url, bucket, reader, async (client) => {
+    const object = new GetObjectCommand({ Bucket: bucket, Key: key });
+    const answer = await client.send(object, { abortSignal: reader.signal }).catch((error: Error) => {
+      if (error.name !== "NoSuchKey") throw error;
+    });
+    const bytes = await answer?.Body?.transformToByteArray();
+    return bytes && { text: new TextDecoder("utf-8", { fatal: true }).decode(bytes), version: "" };
   });
-  await Promise.all(workers);
-  return results;
+}
+
+type Ask<T> = (client: S3Client) => Promise<T>;
+
+/** Asks S3; throws an error that says what can't be done, why, and what to do. */
+async function askS3<T>(action: "list" | "read", url: string, bucket: string, reader: Reader, ask: Ask<T>): Promise<T> {
+  const { access, clients, signal } = reader;
+  const explain = (action: "role" | "list" | "read") => (error: unknown) => {
+    const { reason, todo } = adviseOnAws(error, action, bucket);
+    throw new Error(`Cannot read ${url}: ${signal.aborted ? "no complete answer in time" : reason}; ${todo}`);
+  };
+  const client = clients.get(bucket) ?? openS3(access, bucket);
+  clients.set(bucket, client);
+  await client.config.credentials().catch(explain("role"));
+  return ask(client).catch(explain(action));
+}
+
+// --- Command line: what is asked for, the page on stdout, and the troubles on stderr.
+
+const USAGE = `Usage: npm run --silent page -- [--max-age 3d] URL… > page.html
+A URL is s3://bucket/key, s3://bucket/prefix/, a file or a folder; --max-age is in days or hours: 3d, 12h`;
+
+/** Undefined: they are wrong. An empty address comes of a variable that is not set. */
+export function parseArguments(args: string[]): { urls: string[]; maxAgeMs: number } | undefined {
+  const at = args.indexOf("--max-age");
+  const urls = at < 0 ? args : args.toSpliced(at, 2);
+  const maxAgeMs = at < 0 ? MAX_AGE_MS : parseAge(args[at + 1]);
+  const isWrong = (url: string) => /^(-|file:|$)|^\S*:\/\//i.test(url) && !placeOf(url);
+  return maxAgeMs && urls.length > 0 && !urls.some(isWrong) ? { urls, maxAgeMs } : undefined;
 }
 
 /** Resolves to the exit code. */
-async function main(urls: string[], variables: Variables): Promise<number> {
-  // An empty one comes of a variable that is not set: it must not stand for the script's default document.
-  if (urls.length === 0 || urls.some((url) => url === "" || url.startsWith("-"))) {
-    process.stderr.write(`${USAGE}\n`);
+async function main(args: string[], variables: Variables): Promise<number> {
+  const say = (text: string) => void process.stderr.write(`${text}\n`);
+  const asked = parseArguments(args);
+  if (!asked) say(USAGE);
+  if (!asked) return 2;
+  let access: Access;
+  try {
+    access = parseReportSettings({ ...variables, JOB_EXECUTIONS_URL: "each has its own" }).store;
+  } catch (error) {
+    say(`Error: ${(error as Error).message}`);
     return 2;
   }
-  const sources = await mapBounded([...new Set(urls)], READ_AT_ONCE, (url) => readSource(url, variables));
-  const lost = await print(renderPage(sources, new Date()));
-  const errors = sources.flatMap((shown) => ("error" in shown ? nameIn(shown.error, shown.source) : []));
-  if (lost) errors.push(`Cannot write the page: ${lost.message}`);
-  for (const error of errors) process.stderr.write(`Error: ${error}\n`);
-  return errors.length > 0 ? 1 : 0;
-}
-
-/** Resolves to the error that kept it from that, if any: a full disk, or a reader that left. */
-function print(page: string): Promise<Error | null | undefined> {
-  process.stdout.on("error", () => {}); // the callback has it as well
-  return new Promise((resolve) => process.stdout.write(page, resolve));
-}
-
-/** An error that names its document; most do by themselves. */
-function nameIn(error: string, source: string): string {
-  return error.includes(source) ? error : `${source}: ${error}`;
+  const sources = await readSources(asked.urls, access);
+  const now = new Date();
+  const projects = toProjects(sources, now, asked.maxAgeMs);
+  process.stdout.on("error", () => {}); // a full disk, or a reader that left: the callback has it as well
+  const page = renderPage(projects, now);
+  const lost = await new Promise<Error | null | undefined>((resolve) => process.stdout.write(page, resolve));
+  const troubles = [...(lost ? [`Cannot write the page: ${lost.message}`] : []), ...listTroubles(projects)];
+  for (const trouble of troubles) say(`Error: ${trouble}`);
+  return troubles.length > 0 ? 1 : 0;
 }
 
 const entry = process.argv[1];
