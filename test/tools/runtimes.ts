@@ -17,17 +17,14 @@ import { installRuntimes, type Runtime } from "./install-runtimes.ts";
 const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
 const MODULES = join(PROJECT, "node_modules");
 const LOCAL = { JOB_EXECUTIONS_URL: undefined };
-const FILES = { "owners.txt": "unit* @org/shop\n", "channels.json": { "@Org/Shop": "#shop" } };
-const ROUTING = { JOB_OWNERS_FILE: "owners.txt", OWNER_CHANNELS_FILE: "channels.json" };
+const RULES = { JOB_RULES: "unit* #shop <!here>" };
 const GITHUB = { GITHUB_ACTIONS: "true", PIPELINE_JOBS_FILE: "jobs.json", CI_API_V4_URL: undefined, NO_COLOR: "1" };
 
 const built = makeFolder();
 const BUNDLE = await writeBundle(built.path);
 
-/** Tests that know no runtime, as they are of texts, of wrong input or of Deno's permissions: once is enough. */
-const SAME_EVERYWHERE = ["audit", "bad-input", "page", "readme", "sandbox", "simulation"].map(
-  (name) => `${name}.test.ts`,
-);
+/** Tests that know no runtime, as they are of texts, of wrong input, of recipes or of Deno's permissions: once is enough. */
+const SAME_EVERYWHERE = /^(audit|bad-input|page|readme|recipes|sandbox|simulation)/;
 const TSX = [process.execPath, "--import", import.meta.resolve("tsx"), "--test", "--test-reporter=spec"];
 
 /** Resolves to what a success is worth saying of; throws where the runtime fails. The folder is the check's own. */
@@ -36,8 +33,8 @@ type Check = (runtime: Runtime, folder: string) => Promise<string>;
 const CHECKS: Record<string, Check> = {
   "S3, GitLab and Slack": (runtime, folder) => followJob([...runtime.command("s3"), SCRIPT], folder),
 
-  "a local document and routing files": (runtime, folder) =>
-    followJob([...runtime.command("local"), SCRIPT], folder, { ...LOCAL, ...ROUTING }, ["#ci", "#shop"]),
+  "a local document and rules": (runtime, folder) =>
+    followJob([...runtime.command("local"), SCRIPT], folder, { ...LOCAL, ...RULES }, ["#ci", "#shop"]),
 
   "a symlinked checkout": (runtime, folder) => {
     symlinkSync(PROJECT, join(folder, "checkout"));
@@ -75,7 +72,7 @@ const CHECKS: Record<string, Check> = {
     if (!suite) return Promise.resolve("is what `npm test` runs");
     const files = readdirSync(join(PROJECT, "test"))
       .filter((name) => name.endsWith(".test.ts"))
-      .filter((name) => !SAME_EVERYWHERE.includes(name));
+      .filter((name) => !SAME_EVERYWHERE.test(name));
     return runTests(suite, files, { CHECK_FAILURES_RUNTIME: JSON.stringify(command("any")) });
   },
 };
@@ -132,16 +129,17 @@ async function followJob(command: string[], folder: string, changes = {}, channe
   );
   assert.match(runs[2]?.told[0]?.text ?? "", /unit tests\S* failed 3 times in a row/);
   assert.match(runs[5]?.told[0]?.text ?? "", /unit tests\S* passed 3 times in a row/);
-  assert.match(runs[2]?.table ?? "", /^ *✗✗✗ +3 +3 +broken since \S+ +unit tests$/m);
-  assert.match(runs[5]?.table ?? "", /^ *✗✗✗··· +0 +3 +unit tests$/m);
+  assert.match(runs[2]?.table ?? "", /^ *✗✗✗ +3 +3 of 3 +broken since \S+ +unit tests$/m);
+  assert.match(runs[5]?.table ?? "", /^ *✗✗✗··· +0 +3 of 6 +unit tests$/m);
   const stored = s3.objects.get(KEY) ?? readFileSync(join(folder, KEY));
-  const { pipeline_id, pending_alerts } = JSON.parse(stored.toString());
-  assert.deepEqual({ pipeline_id, pending_alerts }, { pipeline_id: 1006, pending_alerts: undefined });
+  const { pipeline_id, hello, jobs } = JSON.parse(stored.toString());
+  const { kind, told, claims } = jobs[JOB].alert;
+  assert.deepEqual([pipeline_id, hello, kind, told, claims], [1006, undefined, "recovered", undefined, undefined]);
   return "alert, recovery, table";
 }
 
-/** What the first line begins with. */
-const symbolOf = (text: string) => text.split(" ", 1)[0];
+/** What it is about. */
+const symbolOf = (text: string) => /[👋🔴🟢]/u.exec(text)?.[0];
 
 function listedByGitLab(id: number, failing: boolean) {
   return [
@@ -170,7 +168,7 @@ function pin(name: string): string {
 try {
   for (const runtime of await installRuntimes(process.argv.slice(2))) {
     for (const [name, check] of Object.entries(CHECKS)) {
-      const { path, remove } = makeFolder(FILES);
+      const { path, remove } = makeFolder();
       try {
         console.log(`ok    ${runtime.name}: ${name}: ${await check(runtime, path)}`);
       } catch (error) {
