@@ -9,11 +9,12 @@ import type { Variables } from "../builders.ts";
 import { makeFolder, type Result, RUNTIME, start } from "../run.ts";
 
 const quote = (words: string[]) => words.map((word) => `'${word}'`).join(" ");
-const GH = fileURLToPath(new URL("gh.sh", import.meta.url));
+/** What stands in for `gh`. */
+export const GH = `exec sh '${fileURLToPath(new URL("gh.sh", import.meta.url))}' "$@"`;
 
 const PROGRAMS: Record<string, string> = {
   node: `case "$1" in *.ts) exec ${quote(RUNTIME)} "$@" ;; *) exec '${process.execPath}' "$@" ;; esac`,
-  gh: `exec sh '${GH}' "$@"`,
+  gh: GH,
 };
 
 /** A program that is not there, as a shell sees it. */
