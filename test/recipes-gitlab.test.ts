@@ -9,6 +9,7 @@ import { failedTwice, PROJECT, parsed, recipe } from "./support/recipes/files.ts
 import { assertDone, type Machine, MISSING, makeMachine, without } from "./support/recipes/machine.ts";
 import { makeFolder } from "./support/run.ts";
 import { JOB_TOKEN, startGitLab } from "./support/servers/gitlab.ts";
+import { answerWith } from "./support/servers/http.ts";
 import { startS3 } from "./support/servers/s3.ts";
 import { startSlack } from "./support/servers/slack.ts";
 import { startSts, stsError } from "./support/servers/sts.ts";
@@ -280,6 +281,8 @@ test("Slack's app may write, and no more", () => {
 describe("many/gitlab/page.yml, played", { skip: without("bash"), concurrency: 2 }, () => {
   const cleanUp = makeCleanUp();
   const { pages, watch } = parsed("many/gitlab/page.yml");
+  const XML = { "content-type": "application/xml" };
+  const toXml = (key: string) => `<Contents><Key>${key}</Key></Contents>`;
 
   /** Plays the two jobs for two documents, the second of which was counted so many days ago. */
   async function playPage(days: number, bucket = "ci-bucket", programs = {}) {
@@ -295,6 +298,15 @@ describe("many/gitlab/page.yml, played", { skip: without("bash"), concurrency: 2
       const document = { pipeline_id: 1, counted_at: at(age), project: { name: `acme/${name}` }, jobs: {} };
       s3.objects.set(`acme/${name}/check-failures.json`, Buffer.from(JSON.stringify(document)));
     }
+    s3.faults.push({
+      times: 1,
+      matches: ({ query }) => query.get("prefix") === "acme/",
+      answer: answerWith(
+        200,
+        `<ListBucketResult>${[...s3.objects.keys()].map(toXml).join("")}</ListBucketResult>`,
+        XML,
+      ),
+    });
     const variables = {
       ...pages.variables,
       AWS_ENDPOINT_URL_S3: s3.url,
