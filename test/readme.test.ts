@@ -123,7 +123,8 @@ describe("README", () => {
     const named = [...section.matchAll(/\*([A-Z][^*\n]+)\*(?!\*)/g)].map(([, name = ""]) => name);
     assert.ok(named.includes("Statistics") && named.includes("What touches the world"));
     for (const name of named) assert.match(source, new RegExp(`^// (---|===) ${name}:`, "m"));
-    assert.match(source, /^export function changeOf\(/m);
+    for (const [, name] of section.matchAll(/`(\w+[a-z][A-Z]\w+)`/g))
+      assert.match(source, new RegExp(`^export function ${name}\\(`, "m"));
   });
 
   test("says how Bun is started so that no file of the folder changes the environment", () => {
