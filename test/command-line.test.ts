@@ -693,3 +693,41 @@ describe("a secret", { concurrency: 2 }, () => {
     });
   }
 });
+
+describe("npm run demo", { skip: !RUNTIME.includes("--import") && "one runtime is enough" }, () => {
+  const cleanUp = makeCleanUp();
+
+  test("shows on one screen a hello, two messages, the table and the page, whose numbers agree", async () => {
+    const folder = makeTestFolder(cleanUp);
+    const demo = fileURLToPath(new URL("./tools/demo.ts", import.meta.url));
+    const { code, stdout, stderr } = await start([], { TMPDIR: folder, TSX_DISABLE_CACHE: "1" }, folder, [
+      ...RUNTIME,
+      demo,
+    ]).result;
+    assert.deepEqual([code, stderr], [0, ""]);
+    const lines = stdout.trimEnd().split("\n");
+    assert.ok(lines.length <= 35, `${lines.length} lines`);
+    assert.match(stdout, /^👋 check-failures now watches /);
+    assert.deepEqual(
+      lines.filter((line) => / in acme\/shop main\b.*, pipeline \d+$/.test(line)),
+      [
+        '🔴 40 jobs broken in acme/shop main since "Move the base image to Debian 13", pipeline 1004',
+        "🟠 e2e: checkout 2/3 failing often, 🟢 40 jobs recovered in acme/shop main, pipeline 1007",
+      ],
+    );
+
+    const [, all, broken, often, watched] =
+      /^(\d+) jobs: (\d+) broken, (\d+) failing often, (\d+) only watched$/m.exec(stdout)?.map(Number) ?? [];
+    assert.deepEqual([all, broken, often, watched], [41, 0, 1, 40]);
+    const rows = lines.filter((line) => /^ *[✗·]+ +\d+ +\d+ of \d+ /.test(line)).length;
+    const [, more] = /^and (\d+) more/m.exec(stdout)?.map(Number) ?? [];
+    assert.equal(rows + (more ?? 0), all);
+
+    const [, file = ""] = /^The page: (.*)$/.exec(lines.at(-1) ?? "") ?? [];
+    const page = readFileSync(file, "utf8");
+    assert.match(page, /^<!doctype html>/i);
+    assert.equal(new Set(page.match(/unit tests \d+\/40/g)).size, watched);
+    assert.match(page, /e2e: checkout 2\/3/);
+    assert.deepEqual(readdirSync(folder), [basename(dirname(file))]); // all that it writes
+  });
+});
