@@ -5,7 +5,8 @@ import { join } from "node:path";
 import { after, describe, test } from "node:test";
 import type { Variables } from "./support/builders.ts";
 import { makeCleanUp } from "./support/clean-up.ts";
-import { failedTwice, PROJECT, parsed, recipe } from "./support/recipes/files.ts";
+import { startChat } from "./support/recipes/chats.ts";
+import { failedTwice, PROJECT, parsed, RECIPES, recipe } from "./support/recipes/files.ts";
 import { assertDone, type Machine, MISSING, makeMachine, without } from "./support/recipes/machine.ts";
 import { makeFolder } from "./support/run.ts";
 import { JOB_TOKEN, startGitLab } from "./support/servers/gitlab.ts";
@@ -143,6 +144,19 @@ describe("the recipes for GitLab, played", { skip: without("bash", "git"), concu
     });
     const { code, stderr } = await play(1005, "failed"); // no such project
     assert.deepEqual([code !== 0, /check-failures/.test(stderr)], [true, false]);
+  });
+
+  test("gitlab.yml tells another chat by that chat's recipe", { skip: without("curl", "jq") }, async () => {
+    const [{ machine, play, s3, told }, chat] = await Promise.all([makeProject(ONE, cleanUp), startChat("mattermost")]);
+    cleanUp(chat.close);
+    storeTwice(s3);
+    machine.put(BUNDLE, "work/ci/check-failures.mjs");
+    machine.put(join(RECIPES, "mattermost.sh"), "work/ci/mattermost.sh");
+    const command = { ALERT_COMMAND: "sh ci/mattermost.sh", MATTERMOST_WEBHOOK_URL: chat.url };
+    const noSlack = { SLACK_API_TOKEN: undefined, SLACK_CHANNEL: undefined };
+    assertDone(await play(1003, "failed", undefined, { ...command, ...noSlack }));
+    assert.match(`${chat.taken[0]?.text}`, /^🔴 .*unit tests.* broken in acme\/shop main/);
+    assert.deepEqual(told(), []);
   });
 
   test("gitlab.yml fails, and says why, without the bundle, a role or a good token", async () => {
