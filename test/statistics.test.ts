@@ -238,7 +238,8 @@ describe("checkConsistentFailures() tells over time", () => {
     ["such a job once in a window of thirty", "F·".repeat(30), "9 often", { CUMULATIVE_LENGTH: "30" }],
     ["no recovery of a job that only failed often", `F·F·F·F·F${"·".repeat(12)}`, "9 often"],
     ["nothing more of a job that only looks mended", "FFF·F···F·FF", "3 broken"],
-    ["such a job again at its sixth failure in a row", "FFF·F···FFFFFF···", "3 broken, 14 broken, 17 recovered"],
+    ["such a job again, once, at its sixth failure in a row", "FFF·F···FFFFFFFF", "3 broken, 14 broken"],
+    ["its recovery then", "FFF·F···FFFFFF···", "3 broken, 14 broken, 17 recovered"],
     ["a flaky job at its sixth failure in a row", "F·F·F·F·F·FFFFFF···", "9 often, 16 broken, 19 recovered"],
     ["nothing of runs without the job", "F-F--F-·-·-·", "6 broken, 12 recovered"],
   ];
@@ -448,8 +449,9 @@ describe("updateStatistics() passed", () => {
   });
 
   test("does not get a job whose alert is open, or whose end somebody still must hear", () => {
-    for (const alert of [openAlert("consecutive"), openAlert("recovered", { changed_at: NOW.toISOString() })]) {
-      const { document } = count(documentWith("·1 ·2", 2, { alert }), 3, [passed("a")]);
+    const open = openAlert("consecutive", { told: undefined });
+    for (const alert of [open, openAlert("recovered", { changed_at: NOW.toISOString() })]) {
+      const { document } = count(documentWith("·1 ·2", 2, { alert }), 3, [passed("a")], { CONSECUTIVE_THRESHOLD: "5" });
       assert.deepEqual([[...document.jobs.keys()], document.passed.size], [["a"], 0]);
     }
   });
@@ -524,12 +526,29 @@ describe("checkConsistentFailures() tells what is true of", () => {
     ["an alert that opens while the chat is away", "F1 F2 F3! F4! F5", "5 broken"],
     ["an end while the chat is away", "F1 F2 F3 ·4 ·5 ·6! ·7! n8", "3 broken, 8 recovered"],
     ["an end that nobody heard before it broke again", "F1 F2 F3 ·4 ·5 ·6! F7! F8! F9", "3 broken, 9 broken"],
+    [
+      "two ends of which nobody heard the first",
+      "F1 F2 F3 ·4 ·5 ·6! F7! F8! F9! ·10! ·11! ·12",
+      "3 broken, 12 recovered",
+    ],
   ];
   for (const [what, story, told] of STORIES) {
     test(`${what}, "${told}": ${story}`, async () => {
       assert.equal((await play(story)).told, told);
     });
   }
+
+  test("the end of a broken alert that waits until its job, which fails often by now, has recovered", async () => {
+    const often = "F7! ·8! F9! ·10! F11! ·12! F13! ·14! F15 ·16 ·17 ·18 ·19 ·20 ·21 ·22 ·23";
+    const { told } = await play(`F1 F2 F3 ·4 ·5 ·6! ${often}`);
+    assert.equal(told, "3 broken, 15 often, 23 recovered");
+  });
+
+  test("a job that breaks behind failures of an alert before, of which is not known what came before", async () => {
+    const { told, job } = await play("F1 F2 F3 F4! F5! F6! F7", { rules: { "F4!": "a ignore" } });
+    assert.equal(told, "3 broken, 7 broken");
+    assert.deepEqual([job?.alert?.turned?.commit, job?.alert?.turned?.from], [commitOf(5), undefined]);
+  });
 
   test("three failures that a re-run turns green, which are a recovery that began there or earlier", async () => {
     const { told, texts } = await play("·1 ·2 F3 F4 F5 late·3 late·4 again·5");
@@ -654,6 +673,11 @@ describe("updateStatistics() reckons by days on which pipelines were counted:", 
     assert.equal(told, "11 gone");
   });
 
+  test("an alert that is open for longer is not told again", async () => {
+    const { told } = await play("F3 F4", { before: ranDaysAgo(50, { alert: openAlert() }) });
+    assert.equal(told, "");
+  });
+
   test("the end of an alert that can't be told is given up after 30 of them", async () => {
     const alert = openAlert("recovered", { told: { "#archived": AN_HOUR_AGO } });
     const [lastTry, givenUp] = await Promise.all(
@@ -670,6 +694,10 @@ describe("updateStatistics() ignores", () => {
     const wordsAfter = (reason: string | undefined) =>
       wordsOf(countJob(before, 3, [failed("a", { reason }), passed("other")], { IGNORE_FAILURES: "runner_* stuck" }));
     assert.deepEqual(["runner_system_failure", "stuck"].map(wordsAfter), ["F1 F2", "F1 F2"]);
+    assert.equal(
+      wordsOf(countJob(before, 3, [passed("a", { reason: "stuck" })], { IGNORE_FAILURES: "stuck" })),
+      "F1 F2 ·3",
+    );
     assert.deepEqual(["script_failure", "stuck_or_so", undefined].map(wordsAfter), Array(3).fill("F1 F2 F3"));
   });
 
@@ -844,6 +872,13 @@ describe("retrieveJobExecutions() reads the document", () => {
     const alert = { kind: "consecutive", pipeline_id: 3, at } as Alert;
     const before = documentWith("F1 F2 F3", 3, { alert });
     assert.equal((await play("F4 ·5 ·6 ·7", { before })).told, "7 recovered");
+  });
+
+  test("of version 3 so that a channel which comes later hears what is known of its alert", async () => {
+    const before = documentWith("·1 F2 F3 F4", 4, { alert: { kind: "consecutive", pipeline_id: 4, at } as Alert });
+    const { told, texts } = await play("F5", { before, rules: { F5: "a #team" } });
+    assert.equal(told, "5 broken to #team");
+    assert.match(`${texts}`, /failed 4 times in a row, first at .*c0ffee2/);
   });
 
   test("without passes, where these don't fit", async () => {
