@@ -319,12 +319,11 @@ describe("a report", () => {
   test("finds a document stale whose latest pipeline was counted too long ago, or nobody knows when", () => {
     const troublesOf = (counted_at: string | undefined, maxAgeMs: number) =>
       findTroubles({ ...documentOf(), counted_at }, NOW, maxAgeMs);
-    const todo = "; check that the job runs in each pipeline of the default branch";
+    const todo = "check that the job runs in each pipeline of the default branch";
     assert.deepEqual(troublesOf(agoOf(3), 3 * DAY_MS), []);
-    assert.deepEqual(troublesOf(agoOf(4), 3 * DAY_MS), [
-      `it is stale: its latest pipeline was counted 4 days ago${todo}`,
-    ]);
-    assert.deepEqual(troublesOf(undefined, 3 * DAY_MS), [`it is stale: no pipeline was counted${todo}`]);
+    const [old = "", unknown = ""] = [agoOf(4), undefined].flatMap((at) => troublesOf(at, 3 * DAY_MS));
+    assert.match(old, new RegExp(`^it is stale: .*counted 4 days ago; ${todo}`));
+    assert.match(unknown, new RegExp(`^it is stale: .*; ${todo}`));
     assert.deepEqual(troublesOf(AN_HOUR_AGO, 3_600_000), []);
     assert.equal(troublesOf(AN_HOUR_AGO, 3_599_999).length, 1);
   });

@@ -135,6 +135,7 @@ describe("JOB_RULES", () => {
     for (const [broadcast, spelt] of [
       ["#ci", "#ci"],
       ["#ci", "#CI"],
+      ["#CI", "#ci"],
       ["ci", "#ci"],
       ["C0123ABCD", "C0123ABCD"],
     ] as const) {
@@ -314,8 +315,8 @@ describe("a wrong line of JOB_RULES", () => {
     });
   }
 
-  test("is named together with the others that are wrong", () => {
-    assert.match(problemOf("a\nb #b\n\nc 0\r\n# d\ne"), / lines? 1, 4, 6\b/);
+  test("is the first that is named, of several, whatever ends the lines before it", () => {
+    assert.match(problemOf("# d\r\na #a\n\r\nb\nc 0"), / lines? 4\b/);
   });
 
   test("is not repeated, nor any word of it: it may be a misplaced secret", () => {
