@@ -190,8 +190,18 @@ function mapOf<T extends v.GenericSchema>(values: T) {
 const MAX_UPLOADS = 20; // of a document that other runs store at the same time
 const OVER = "1970-01-01T00:00:00.000Z"; // until when a claim lasts that is no longer in force
 
-/** What is counted, when, by which limits, and by which run. No token can be in it. */
-export type Task = { pipeline: Pipeline; limits: Limits; now: Date; run: string; dryRun?: boolean };
+/**
+ * What is counted, when, by which limits, and by which run. `broadcast` is the channel that hears
+ * everything, null where there are no channels. No token can be in it.
+ */
+export type Task = {
+  pipeline: Pipeline;
+  limits: Limits;
+  broadcast: string | null;
+  now: Date;
+  run: string;
+  dryRun?: boolean;
+};
 
 /** What a run talks to. `signal` ends what it waits for when that takes too long. */
 export type World = {
@@ -213,19 +223,18 @@ export type Run = Update & { before: JobExecutions; messages: Delivery[]; errors
 export async function checkConsistentFailures(task: Task, world: World): Promise<Run> {
   const listing = world.jobs(); // the CI answers while the store does
   listing.catch(() => {}); // whoever awaits it sees the error
-  const { broadcast } = world.sender;
 
   // The document is retrieved and uploaded by changeDocument, again where another run was faster.
   const counted = await changeDocument(task, world, async (stored) => {
     const before = stored ?? createInitialJobExecutions();
     const update = updateStatistics(before, await listing, task);
-    const news = update.outcome === "counted" ? claimNews(update, task, broadcast) : { messages: [] };
+    const news = update.outcome === "counted" ? claimNews(update, task) : { messages: [] };
     return { before, ...update, ...news };
   });
 
   const messages = await sendNotification(counted.messages, task, world);
   const unnoted = await noteDeliveries(messages, task, world);
-  const { errors, warnings } = describeFailures(messages, broadcast);
+  const { errors, warnings } = describeFailures(messages, task);
   return { ...counted, messages, errors: [...errors, ...unnoted], warnings: [...counted.warnings, ...warnings] };
 }
 
@@ -401,7 +410,7 @@ function placeOf({ pipeline = -1 }: Execution) {
 function titleOf({ CI_COMMIT_MESSAGE = "" }: Pipeline): string | undefined {
   const lines = CI_COMMIT_MESSAGE.split(/[\r\n]+/).flatMap((line) => line.trim() || []);
   const isMerge = (line: string) => /^Merge (branch|pull request|remote-tracking|tag|commit) /.test(line);
-  const title = isMerge(lines[0] ?? "") ? (lines.find((line) => !isMerge(line)) ?? lines[0]) : lines[0];
+  const title = lines.find((line) => !isMerge(line)) ?? lines[0];
   return title && cut(title, MAX_TITLE);
 }
 
@@ -750,17 +759,17 @@ export type Delivery = Message & { delivered: boolean; failure?: Failure };
  * Finds what each channel does not know, and claims it: no other run tells that meanwhile. Returns
  * the document with the claims, and one message a channel.
  */
-export function claimNews({ document, ran }: Pick<Update, "document" | "ran">, task: Task, broadcast: string | null) {
+export function claimNews({ document, ran }: Pick<Update, "document" | "ran">, task: Task) {
   const claim = { until: new Date(task.now.getTime() + CLAIM_MS).toISOString(), by: task.run };
   const jobs = new Map(document.jobs);
   const found = [...document.jobs].flatMap(([name, job]) => {
     const { alert } = job;
-    const channels = alert ? channelsToTell(name, alert, task, broadcast) : [];
+    const channels = alert ? channelsToTell(name, alert, task) : [];
     if (!alert || channels.length === 0) return [];
     const own = Object.fromEntries(channels.map((channel) => [channel, claim]));
-    jobs.set(name, { ...job, alert: { ...alert, claims: { ...without(alert.claims, channels, broadcast), ...own } } });
+    jobs.set(name, { ...job, alert: { ...alert, claims: { ...without(alert.claims, channels, task), ...own } } });
     const others = Object.entries(alert.claims ?? {}).filter(([, { by }]) => by !== task.run);
-    const claimed = others.map(([channel]) => addressOf(channel, broadcast));
+    const claimed = others.map(([channel]) => addressOf(channel, task));
     const news = newsOf(name, job, alert, ran.get(name));
     return channels.map((channel) => ({ channel, news: { ...news, mayBeKnown: claimed.includes(channel) } }));
   });
@@ -769,27 +778,27 @@ export function claimNews({ document, ran }: Pick<Update, "document" | "ran">, t
   const channels = new Set([...(isGreeting ? [""] : []), ...found.map(({ channel }) => channel)]);
   const messages = [...channels].map((channel): Message => {
     const news = found.flatMap((item) => (item.channel === channel ? item.news : []));
-    const mentions = mentionsIn(channel, news, task.limits, broadcast);
+    const mentions = mentionsIn(channel, news, task);
     return { channel, hello: isGreeting && channel === "", news, mentions, open, task };
   });
   return { document: { ...document, jobs, ...(isGreeting ? { hello: claim } : {}) }, messages };
 }
 
 /** The channels that must hear of an alert now, each by its address. */
-function channelsToTell(job: string, alert: Alert, task: Task, broadcast: string | null): string[] {
+function channelsToTell(job: string, alert: Alert, task: Task): string[] {
   const { told = {}, claims = {}, changed_at } = alert;
   const claimed = Object.entries(claims).filter(([, claim]) => isInForce(claim, task));
   const known = Object.entries(told).filter(([, at]) => isOpen(alert) && at === changed_at);
   // An alert that is open is for its channels of today; its end, for whoever knows or may know of it.
   const ofToday = ["", ...(ruleOf(job, task.limits)?.channels ?? [])];
   const audience = isOpen(alert) ? ofToday : Object.keys({ ...told, ...claims });
-  const skipped = [...claimed, ...known].map(([channel]) => addressOf(channel, broadcast));
-  const addresses = new Set(audience.map((channel) => addressOf(channel, broadcast)));
+  const skipped = [...claimed, ...known].map(([channel]) => addressOf(channel, task));
+  const addresses = new Set(audience.map((channel) => addressOf(channel, task)));
   return [...addresses].filter((address) => !skipped.includes(address));
 }
 
 /** "" for the broadcast channel, however it is spelt. Where there are no channels, all is one. */
-function addressOf(channel: string, broadcast: string | null) {
+function addressOf(channel: string, { broadcast }: Task) {
   const bare = (name: string) => name.replace(/^#/, "").toLowerCase();
   return broadcast === null || bare(channel) === bare(broadcast) ? "" : channel;
 }
@@ -801,8 +810,8 @@ function isInForce({ until, by }: Claim, { now, run }: Task) {
 }
 
 /** What a record says of all other channels, if anything. */
-function without<T>(record: Record<string, T> = {}, channels: string[], broadcast: string | null) {
-  const left = Object.entries(record).filter(([other]) => !channels.includes(addressOf(other, broadcast)));
+function without<T>(record: Record<string, T> = {}, channels: string[], task: Task) {
+  const left = Object.entries(record).filter(([other]) => !channels.includes(addressOf(other, task)));
   return left.length > 0 ? Object.fromEntries(left) : undefined;
 }
 
@@ -814,12 +823,12 @@ function newsOf(job: string, tracked: TrackedJob, alert: Alert, ran: PipelineJob
 }
 
 /** Whom the rules mention in a channel: for what opened, not for what has ended. */
-function mentionsIn(channel: string, news: News[], limits: Limits, broadcast: string | null): string[] {
+function mentionsIn(channel: string, news: News[], task: Task): string[] {
   const opened = news.filter(({ alert }) => isOpen(alert));
   const mentions = opened.flatMap(({ job }) => {
-    const { channels = [], mentions = [] } = ruleOf(job, limits) ?? {};
+    const { channels = [], mentions = [] } = ruleOf(job, task.limits) ?? {};
     const places = channels.length > 0 ? channels : [""];
-    return places.some((place) => addressOf(place, broadcast) === channel) ? mentions : [];
+    return places.some((place) => addressOf(place, task) === channel) ? mentions : [];
   });
   return [...new Set(mentions)];
 }
@@ -828,18 +837,19 @@ function mentionsIn(channel: string, news: News[], limits: Limits, broadcast: st
  * Notes what became of the messages of a run, where its claims still stand, and gives these up. A
  * claim that is over but stays says that the channel may have been told.
  */
-export function noteTold(before: JobExecutions, deliveries: Delivery[], { run }: Task, broadcast: string | null) {
+export function noteTold(before: JobExecutions, deliveries: Delivery[], task: Task): JobExecutions {
   const document = { ...before, jobs: new Map(before.jobs) };
+  const over = { until: OVER, by: task.run };
   for (const { channel, news, delivered, failure, hello } of deliveries) {
-    if (hello && before.hello?.by === run) document.hello = delivered ? undefined : { until: OVER, by: run };
+    if (hello && before.hello?.by === task.run) document.hello = delivered ? undefined : over;
     for (const { job: name, alert: said, mayBeKnown } of news) {
       const job = document.jobs.get(name);
-      if (job?.alert?.claims?.[channel]?.by !== run) continue;
+      if (job?.alert?.claims?.[channel]?.by !== task.run) continue;
       const isUnsure = !delivered && (mayBeKnown || failure?.mayBeTaken);
-      const claims = without(job.alert.claims, [channel], broadcast);
-      const told = delivered ? without(job.alert.told, [channel], broadcast) : job.alert.told; // an end is told once
+      const claims = without(job.alert.claims, [channel], task);
+      const told = delivered ? without(job.alert.told, [channel], task) : job.alert.told; // an end is told once
       const noted = {
-        claims: isUnsure ? { ...claims, [channel]: { until: OVER, by: run } } : claims,
+        claims: isUnsure ? { ...claims, [channel]: over } : claims,
         told: delivered && isOpen(said) ? { ...told, [channel]: said.changed_at } : told,
       };
       document.jobs.set(name, { ...job, alert: { ...job.alert, ...noted } });
@@ -861,7 +871,7 @@ export function untoldSince({ alert }: TrackedJob): string | undefined {
 
 const MAX_MESSAGE = 3_900; // UTF-16 units as sent: Slack shows some 4,000 well
 const MAX_LABEL = 100; // of a project's or branch's name, and of a stage with a reason
-const MAX_MENTIONS = 500; // in all: the paragraphs come first
+const MAX_MENTIONS = 20; // the paragraphs need the room
 const MAX_ADDRESS = 500; // as sent: a longer one is left out
 const MAX_SUBJECT = 250; // GitHub takes 256 characters for the title of an issue
 
@@ -1007,10 +1017,8 @@ function writeFirstLine(news: News[], mentions: string[], context: Context): str
     return `${sign} ${jobs.length === 1 ? jobs[0] : formatCount(jobs.length, "job")} ${word}`;
   });
   const since = title ? ` since "${format.text(title)}"` : "";
-  const names = mentions.map(format.mention).filter(Boolean);
-  const most = mostThatFit(names.length, (count) => names.slice(0, count).join(" ").length <= MAX_MENTIONS);
   const line = `${counts.join(", ")} in ${writePlace(context)}${since}, ${linkPipeline(context)}`;
-  return [...names.slice(0, most), line].join(" ");
+  return [...mentions.slice(0, MAX_MENTIONS).flatMap((mention) => format.mention(mention) || []), line].join(" ");
 }
 
 function writePlace({ task, format: { text } }: Context) {
@@ -1169,7 +1177,7 @@ function alignRows(rows: Row[]): string[] {
 }
 
 /** What a run says: what became of the pipeline, and the table; of a dry run, what it would send. */
-export function describeRun(run: Run, { pipeline, limits, dryRun }: Task, broadcast: string | null): string[] {
+export function describeRun(run: Run, { pipeline, limits, broadcast, dryRun }: Task): string[] {
   const { failed, passed, not_run } = countJobs(run);
   const { CI_PIPELINE_ID: id } = pipeline;
   const stored = run.before.pipeline_id;
@@ -1191,7 +1199,7 @@ export function describeRun(run: Run, { pipeline, limits, dryRun }: Task, broadc
 }
 
 /** What a run says to programs. */
-export function runToJson(run: Run, { pipeline }: Task, broadcast: string | null) {
+export function runToJson(run: Run, { pipeline, broadcast }: Task) {
   const messages = run.messages.map((message) => {
     return { channel: message.channel || broadcast, text: writeMessage(message, PLAIN), delivered: message.delivered };
   });
@@ -1206,7 +1214,7 @@ function countJobs({ listing, ran }: Update) {
 }
 
 /** A line for each channel that was not told, and why: of the broadcast channel, an error. */
-export function describeFailures(deliveries: Delivery[], broadcast: string | null) {
+export function describeFailures(deliveries: Delivery[], { broadcast }: Task) {
   const describe = ({ channel, failure }: Delivery) => {
     const place = channel || broadcast;
     const what = failure?.mayBeTaken ? "may not have been told" : "was not told";
@@ -1665,13 +1673,13 @@ export function sendNotification(messages: Message[], { dryRun }: Task, { sender
 }
 
 /** Notes in the document what was told; resolves to what kept it from that. */
-async function noteDeliveries(deliveries: Delivery[], task: Task, { store, pause, sender }: World): Promise<string[]> {
+async function noteDeliveries(deliveries: Delivery[], task: Task, { store, pause }: World): Promise<string[]> {
   if (task.dryRun || deliveries.length === 0) return [];
   const world = { store, pause, signal: AbortSignal.timeout(NOTE_TIMEOUT_MS) };
   try {
     await changeDocument(task, world, async (stored) => {
       const before = stored ?? createInitialJobExecutions(); // somebody took it away: nothing is to be noted
-      return { before, document: stored ? noteTold(stored, deliveries, task, sender.broadcast) : before };
+      return { before, document: stored ? noteTold(stored, deliveries, task) : before };
     });
     return [];
   } catch (error) {
@@ -1706,40 +1714,39 @@ export function openStore(access: StoreAccess): Store {
 function s3Store(access: StoreAccess, object: { Bucket: string; Key: string }): Store {
   const endpoint = access.AWS_ENDPOINT_URL_S3 ?? access.AWS_ENDPOINT_URL;
   const source = access.JOB_EXECUTIONS_URL + (endpoint ? ` at ${new URL(endpoint).host}` : "");
-  const isConditional = access.S3_CONDITIONAL_WRITES === "on";
   const client = openS3(access, object.Bucket);
-  const explain =
-    (action: "role" | "read" | "upload", { aborted }: AbortSignal) =>
-    (error: unknown) => {
-      const { reason, todo } = adviseOnAws(error, action, object.Bucket);
-      const what = action === "upload" ? CANNOT_UPLOAD : "Cannot read job executions from";
-      throw failure(`${what} ${source}: ${aborted ? "no complete answer in time" : reason}`, todo, { cause: error });
-    };
+  const explain = (error: unknown, action: "role" | "read" | "upload", { aborted }: AbortSignal) => {
+    const { reason, todo } = adviseOnAws(error, action, object.Bucket);
+    const what = action === "upload" ? CANNOT_UPLOAD : "Cannot read job executions from";
+    return failure(`${what} ${source}: ${aborted ? "no complete answer in time" : reason}`, todo, { cause: error });
+  };
   return {
     source,
     async read(abortSignal) {
-      await client.config.credentials().catch(explain("role", abortSignal));
-      const get = async () => {
+      let action: "role" | "read" = "role"; // first, as STS needs other advice than S3
+      try {
+        await client.config.credentials();
+        action = "read";
         const { Body, ETag } = await client.send(new GetObjectCommand(object), { abortSignal });
         if (!ETag || !Body) throw new Error(NO_ETAG);
         const text = new TextDecoder("utf-8", { fatal: true }).decode(await Body.transformToByteArray());
         return { text, version: ETag.replace(/^W\//, "") }; // a proxy makes it weak, and S3 refuses that
-      };
-      // By its name, as there may be two copies of the SDK.
-      return get().catch((error) => (error.name === "NoSuchKey" ? undefined : explain("read", abortSignal)(error)));
+      } catch (error) {
+        // By its name, as there may be two copies of the SDK.
+        if ((error as Error).name === "NoSuchKey") return undefined;
+        throw explain(error, action, abortSignal);
+      }
     },
     async write(body, version, abortSignal) {
-      const condition = version === undefined ? { IfNoneMatch: "*" } : { IfMatch: version };
-      const put = { ...object, ...encode(body, access), ...(isConditional ? condition : {}) };
       try {
-        const { ETag } = await client.send(new PutObjectCommand(put), { abortSignal });
-        if (!ETag) throw new Error(NO_ETAG);
+        const put = new PutObjectCommand({ ...object, ...describeUpload(body, version, access) });
+        if (!(await client.send(put, { abortSignal })).ETag) throw new Error(NO_ETAG);
         return true;
       } catch (error) {
         const { name, $metadata } = error as S3ServiceException;
-        const isOtherVersion = [409, 412].includes($metadata?.httpStatusCode ?? 0) || name === "NoSuchKey";
-        if (isConditional && isOtherVersion) return false;
-        return explain("upload", abortSignal)(error);
+        const isOther = [409, 412].includes($metadata?.httpStatusCode ?? 0) || name === "NoSuchKey";
+        if (isOther && access.S3_CONDITIONAL_WRITES === "on") return false;
+        throw explain(error, "upload", abortSignal);
       }
     },
   };
@@ -1768,10 +1775,12 @@ export function openS3(access: StoreAccess, bucket: string): S3Client {
   });
 }
 
-function encode(Body: Buffer, { S3_SSE }: StoreAccess) {
+function describeUpload(Body: Buffer, version: Version, { S3_SSE, S3_CONDITIONAL_WRITES }: StoreAccess) {
   const ChecksumSHA256 = createHash("sha256").update(Body).digest("base64"); // object lock wants one
   const ServerSideEncryption = S3_SSE === "none" ? undefined : S3_SSE;
-  return { Body, ChecksumSHA256, ServerSideEncryption, ContentType: "application/json" };
+  const condition = version === undefined ? { IfNoneMatch: "*" } : { IfMatch: version };
+  const content = { Body, ChecksumSHA256, ServerSideEncryption, ContentType: "application/json" };
+  return S3_CONDITIONAL_WRITES === "on" ? { ...content, ...condition } : content;
 }
 
 /** For one run at a time: files have no version. */
@@ -1814,52 +1823,53 @@ const MAX_DEPTH = 2; // of child pipelines, as in GitLab
 
 /** Asks GitLab for the jobs of a pipeline and, where the token may, of its child pipelines. */
 async function gitLabJobs(access: JobsAccess, id: number, signal: AbortSignal): Promise<Listing> {
-  const warnings = new Map<string, string>(); // each is told once, by its key
-  const list = <T extends v.GenericSchema>(path: string, schema: T) => listPages(access, path, schema, signal);
-
-  async function listOrWarn<T extends v.GenericSchema>(path: string, schema: T, warning: string) {
-    return list(path, schema).catch((error: Failure) => {
-      if (![401, 403, 404].includes(error.status ?? 0)) throw error;
-      if (!warnings.has(warning)) warnings.set(warning, `${warning}: ${error.message}`);
-      return undefined;
-    });
-  }
-
-  /** The trigger jobs of a pipeline, and the jobs below them. */
-  async function listBelow(id: number, depth: number, warning: string): Promise<PipelineJob[]> {
-    const bridges = await listOrWarn(`pipelines/${id}/bridges`, Bridge, warning);
-    const latest = latestAttempts((bridges ?? []).map((bridge) => ({ ...toAttempt(bridge), bridge })));
-    return (await Promise.all(latest.map((job) => followBridge(job, depth)))).flat();
-  }
-
-  async function followBridge({ bridge, ...own }: PipelineJob & { bridge: Bridge }, depth: number) {
-    const child = bridge.downstream_pipeline;
-    const projects = [bridge.pipeline?.project_id, access.CI_PROJECT_ID].map(String); // the latter may be a path
-    if (!child || (child.project_id && !projects.includes(`${child.project_id}`))) return [own];
-    if (RUNNING.includes(child.status ?? "")) {
-      const unfinished = `The child pipeline of ${own.name} is not finished, so not all counts`;
-      warnings.set(unfinished, `${unfinished}: set strategy: depend there`);
-    }
-    const warning = `The jobs of the child pipeline of ${own.name} are not counted`;
-    const [jobs = [], below] = await Promise.all([
-      listOrWarn(`pipelines/${child.id}/jobs`, ListedJob, warning),
-      depth < MAX_DEPTH ? listBelow(child.id, depth + 1, warning) : [],
-    ]);
-    return withChild(own, bridge, jobs, below);
-  }
-
   const isJobToken = !access.GITLAB_TOKEN; // it may not list trigger jobs
+  const asking = { access, signal, warnings: new Map<string, string>() };
   const [jobs, below] = await Promise.all([
-    list(`pipelines/${id}/jobs`, ListedJob),
-    isJobToken ? [] : listBelow(id, 1, "Trigger jobs and child pipelines are not counted"),
+    listPages(`pipelines/${id}/jobs`, ListedJob, asking),
+    isJobToken ? [] : listBelow(id, 1, "Trigger jobs and child pipelines are not counted", asking),
   ]);
   const latest = new Map([...latestAttempts(jobs.map(toAttempt)), ...below].map((job) => [job.name, job]));
   const remark = isJobToken ? "child pipelines are not seen without GITLAB_TOKEN" : undefined;
-  return { jobs: [...latest.values()], warnings: [...warnings.values()], remark };
+  return { jobs: [...latest.values()], warnings: [...asking.warnings.values()], remark };
+}
+
+/** Who asks GitLab, and the warnings so far: each is told once, by its key. */
+type Asking = { access: JobsAccess; signal: AbortSignal; warnings: Map<string, string> };
+
+/** The trigger jobs of a pipeline, and the jobs of its child pipelines. */
+async function listBelow(id: number, depth: number, warning: string, asking: Asking): Promise<PipelineJob[]> {
+  const bridges = await listOrWarn(`pipelines/${id}/bridges`, Bridge, warning, asking);
+  const latest = latestAttempts(bridges.map((bridge) => ({ ...toAttempt(bridge), bridge })));
+  const follow = async ({ bridge, ...own }: PipelineJob & { bridge: Bridge }) => {
+    const child = bridge.downstream_pipeline;
+    const projects = [bridge.pipeline?.project_id, asking.access.CI_PROJECT_ID].map(String); // the latter may be a path
+    if (!child || (child.project_id && !projects.includes(`${child.project_id}`))) return [own];
+    if (RUNNING.includes(child.status ?? "")) {
+      const unfinished = `The child pipeline of ${own.name} is not finished, so not all counts`;
+      asking.warnings.set(unfinished, `${unfinished}: set strategy: depend there`);
+    }
+    const warning = `The jobs of the child pipeline of ${own.name} are not counted`;
+    const [jobs, below] = await Promise.all([
+      listOrWarn(`pipelines/${child.id}/jobs`, ListedJob, warning, asking),
+      depth < MAX_DEPTH ? listBelow(child.id, depth + 1, warning, asking) : [],
+    ]);
+    return withChild(own, bridge, jobs, below);
+  };
+  return (await Promise.all(latest.map(follow))).flat();
+}
+
+/** A list that the token may not be allowed to read: then it is empty, with a warning. */
+async function listOrWarn<T extends v.GenericSchema>(path: string, schema: T, warning: string, asking: Asking) {
+  return listPages(path, schema, asking).catch((error: Failure) => {
+    if (![401, 403, 404].includes(error.status ?? 0)) throw error;
+    if (!asking.warnings.has(warning)) asking.warnings.set(warning, `${warning}: ${error.message}`);
+    return [];
+  });
 }
 
 /** All pages of a list: at once where GitLab says how many there are, else one after another. */
-async function listPages<T extends v.GenericSchema>(access: JobsAccess, path: string, schema: T, signal: AbortSignal) {
+async function listPages<T extends v.GenericSchema>(path: string, schema: T, { access, signal }: Asking) {
   const { CI_API_V4_URL, CI_PROJECT_ID = "", GITLAB_TOKEN, CI_JOB_TOKEN } = access;
   const headers = GITLAB_TOKEN ? { "private-token": GITLAB_TOKEN } : { "job-token": `${CI_JOB_TOKEN}` };
   const project = `${CI_API_V4_URL}/projects/${encodeURIComponent(CI_PROJECT_ID)}`;
@@ -1886,13 +1896,11 @@ async function listPages<T extends v.GenericSchema>(access: JobsAccess, path: st
 // --- Senders: Slack's API, a command, or stdout where there is neither.
 
 /**
- * How messages are delivered: `place` says where, for the log. `broadcast` is the channel that
- * hears everything, null where there are no channels. `send` throws where a message was not
- * delivered. `check` tries the set-up without sending anything, and resolves to what it found.
+ * How messages are delivered; `place` says where, for the log. `send` throws where a message was
+ * not delivered. `check` tries that without sending anything, and resolves to what it found.
  */
 export type Sender = {
   place: string;
-  broadcast: string | null;
   send: (message: Message, signal: AbortSignal) => Promise<void>;
   check: (signal: AbortSignal) => Promise<string>;
 };
@@ -1906,7 +1914,6 @@ export function openSender(access: SenderAccess, output: Output): Sender {
   if (access.ALERT_COMMAND) return commandSender(access.ALERT_COMMAND, output);
   return {
     place: "this log",
-    broadcast: null,
     send: (message) => output.print(`${writeMessage(message, PLAIN)}\n`),
     check: async () => "Messages would stand in this log",
   };
@@ -1925,7 +1932,6 @@ function slackSender({ SLACK_API_TOKEN, SLACK_API_URL, SLACK_CHANNEL = "" }: Sen
   };
   return {
     place: `${SLACK_CHANNEL} on Slack`,
-    broadcast: SLACK_CHANNEL,
     async send(message, signal) {
       const text = writeMessage(message, SLACK);
       const channel = message.channel || SLACK_CHANNEL;
@@ -1945,7 +1951,6 @@ const MAX_OUTPUT = 10_000; // UTF-16 units of what a command says that are kept:
 function commandSender(command: string, { environment, say }: Output): Sender {
   return {
     place: "ALERT_COMMAND",
-    broadcast: null,
     check: async () => "ALERT_COMMAND is not tried by a dry run",
     async send(message, signal) {
       if (signal.aborted) throw failure(`ALERT_COMMAND was not started: ${TIME_IS_UP}`, "wait a while");
@@ -2144,19 +2149,19 @@ async function countPipeline(settings: Settings, dryRun: boolean, output: Output
   const store = openStore(settings.store);
   const sender = openSender(settings.sender, output);
   const jobs = openJobs(settings.jobs, pipeline.CI_PIPELINE_ID, signal);
-  const task = { pipeline, limits, now: new Date(), run: randomUUID(), dryRun };
+  const broadcast = settings.sender.SLACK_CHANNEL ?? null;
+  const task = { pipeline, limits, broadcast, now: new Date(), run: randomUUID(), dryRun };
   const run = await checkConsistentFailures(task, { store, jobs, sender, pause: sleep, signal });
   const { warnings, errors, listing } = run;
   const places = [`Stored in ${store.source}`, `alerts go to ${sender.place}`, listing.remark ?? []].flat();
   if (run.outcome === "nothing-ran") places[0] = `Nothing is stored in ${store.source}`;
-  const texts = describeRun(run, task, sender.broadcast);
-  if (dryRun)
-    await sender.check(signal).then(
-      (found) => texts.push(found),
-      ({ message }) => errors.push(message),
-    );
-  else texts.push(places.join("; "));
-  return { texts, json: runToJson(run, task, sender.broadcast), warnings, errors };
+  const texts = describeRun(run, task);
+  try {
+    texts.push(dryRun ? await sender.check(signal) : places.join("; "));
+  } catch (error) {
+    errors.push((error as Error).message);
+  }
+  return { texts, json: runToJson(run, task), warnings, errors };
 }
 
 async function report({ store: access, limits }: ReportSettings, maxAgeMs: number | undefined, signal: AbortSignal) {

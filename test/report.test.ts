@@ -191,7 +191,7 @@ describe("describeRun()", () => {
   async function describeOn(document: Partial<JobExecutions>, jobs: PipelineJob[] = JOBS, dryRun = false) {
     const { store } = memoryStore(textOf({ ...documentOf(), ...document }));
     const { run } = await runOf(jobs, {}, { store });
-    const [first = "", ...others] = describeRun(run, taskOf({}, { dryRun }), "#ci");
+    const [first = "", ...others] = describeRun(run, taskOf({}, { dryRun }));
     return { first, others };
   }
 
@@ -217,7 +217,7 @@ describe("describeRun()", () => {
     const variables = { JOB_RULES: "deploy ignore", IGNORE_FAILURES: "runner_*" };
     const jobs = [failed("deploy"), failed("a", { reason: "runner_system_failure" }), failed("b"), passed("c")];
     const { run } = await runOf(jobs, variables);
-    const [first] = describeRun(run, taskOf(variables), "#ci");
+    const [first] = describeRun(run, taskOf(variables));
     assert.equal(first, "Pipeline 1005 is counted, after 1004: 1 job failed, 1 passed, 2 did not run");
   });
 

@@ -22,8 +22,8 @@ const UNKNOWN = openAlert("consecutive", { told: undefined }); // nobody knows o
 /** What each channel is told of jobs under these rules, where the broadcast channel is `broadcast`. */
 function tell(lines: string[], jobs: Record<string, Alert>, broadcast: string | null = "#ci") {
   const tracked = Object.entries(jobs).map(([name, alert]): [string, TrackedJob] => [name, history("✗✗✗", { alert })]);
-  const task = taskOf({ JOB_RULES: lines.join("\n") });
-  return claimNews({ document: documentOf(...tracked), ran: new Map() }, task, broadcast).messages;
+  const task = taskOf({ JOB_RULES: lines.join("\n") }, { broadcast });
+  return claimNews({ document: documentOf(...tracked), ran: new Map() }, task).messages;
 }
 
 /** The jobs that each channel is told of, where all have just broken. */

@@ -1010,9 +1010,9 @@ function documentsAfter(pipelines: string[][], variables: Variables) {
   return pipelines.map((outcomes, i) => {
     const now = later(i * HOUR);
     const task = taskOf({ CI_PIPELINE_ID: `${i + 1}`, ...variables }, { now });
-    const claimed = claimNews(count(document, i + 1, jobsWith(outcomes, i + 1), variables, now), task, null);
+    const claimed = claimNews(count(document, i + 1, jobsWith(outcomes, i + 1), variables, now), task);
     const deliveries = claimed.messages.map((message) => ({ ...message, delivered: true }));
-    document = noteTold(claimed.document, deliveries, task, null);
+    document = noteTold(claimed.document, deliveries, task);
     return { document, news: deliveries.flatMap(({ news }) => news) };
   });
 }

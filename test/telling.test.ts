@@ -593,11 +593,11 @@ describe("checkConsistentFailures() tells the channels of JOB_RULES,", { concurr
     const sent: Message[] = [];
     const sender: Sender = {
       ...makeWorld().world.sender,
-      broadcast: null,
       send: async (message) => void sent.push(message),
     };
     const { store, stored } = memoryStore(textOf(recovering({ "": AN_HOUR_AGO, "#team": AN_HOUR_AGO })));
-    await runOf([passed("unit tests")], { JOB_RULES: "unit* #team <@U1>" }, { store, sender });
+    const command = { SLACK_API_TOKEN: undefined, SLACK_CHANNEL: undefined, ALERT_COMMAND: "cat" };
+    await runOf([passed("unit tests")], { JOB_RULES: "unit* #team <@U1>", ...command }, { store, sender });
     assert.deepEqual(
       sent.map(({ channel, news }) => [channel, news.map(({ alert }) => alert.kind)]),
       [["", ["recovered"]]],

@@ -128,8 +128,8 @@ export const newsOf = (job: string, rest: Partial<News> = {}): News => ({
 
 /** What a run is told by the environment. */
 export function taskOf(variables: Variables = {}, rest: Partial<Task> = {}): Task {
-  const { pipeline, limits } = settings(variables);
-  return { pipeline, limits, now: NOW, run: "this run", ...rest };
+  const { pipeline, limits, sender } = settings(variables);
+  return { pipeline, limits, broadcast: sender.SLACK_CHANNEL ?? null, now: NOW, run: "this run", ...rest };
 }
 
 /** What a channel is told. */
@@ -168,7 +168,6 @@ export function makeWorld(rest: Partial<World> = {}) {
   const sent: { channel: string; text: string; message: Message }[] = [];
   const sender: Sender = {
     place: "the test",
-    broadcast: "#ci",
     send: async (message) => {
       sent.push({ channel: message.channel || "#ci", text: writeMessage(message, SLACK), message });
     },

@@ -34,7 +34,6 @@ export type Step = {
 export type Actor = {
   task: Task;
   jobs: PipelineJob[];
-  broadcast: string | null;
   steps: Step[];
   gates: ((fate: Fate) => void)[];
   isOver: boolean;
@@ -78,7 +77,7 @@ export function createWorld(text: string | undefined) {
           actor.isOver = true;
           return;
         }
-        const mayBeTaken = kind === "send" && actor.broadcast !== null;
+        const mayBeTaken = kind === "send" && actor.task.broadcast !== null;
         const lost: Failure = Object.assign(new Error(`The answer to the ${kind} is lost`), { mayBeTaken });
         carryOut(step).then(fate === "lost" ? () => reject(lost) : resolve, reject);
       };
@@ -87,8 +86,8 @@ export function createWorld(text: string | undefined) {
     });
   }
 
-  function start(task: Task, jobs: PipelineJob[], broadcast: string | null = "#ci"): Actor {
-    const actor: Actor = { task, jobs, broadcast, steps: [], gates: [], isOver: false };
+  function start(task: Task, jobs: PipelineJob[]): Actor {
+    const actor: Actor = { task, jobs, steps: [], gates: [], isOver: false };
     const held: Store = {
       source: store.source,
       read: (...args) => hold(actor, "read", () => store.read(...args)),
@@ -104,7 +103,6 @@ export function createWorld(text: string | undefined) {
     };
     const sender: Sender = {
       place: "the test",
-      broadcast,
       send: (sent) => hold(actor, "send", async (step) => void world.taken.push({ actor, step, sent }), sent),
       check: async () => "The test is there",
     };

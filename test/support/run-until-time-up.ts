@@ -15,7 +15,7 @@ const world = withTimeUpAfter(step, {
 });
 const print = (message: string) => console.log(JSON.stringify({ message }));
 checkConsistentFailures(
-  { pipeline, limits, now: new Date(), run: "a run in a hurry" },
+  { pipeline, limits, broadcast: sender.SLACK_CHANNEL ?? null, now: new Date(), run: "a run in a hurry" },
   { ...world, jobs: openJobs(jobs, pipeline.CI_PIPELINE_ID, world.signal), pause },
 ).then(
   ({ errors }) => print(errors.join()),

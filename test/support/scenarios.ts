@@ -78,7 +78,7 @@ function withRefusals(sender: Sender, refuses: string[] = []): Sender {
   return {
     ...sender,
     send: async (message, signal) => {
-      const channel = message.channel || `${sender.broadcast}`;
+      const channel = message.channel || "#ci";
       if (refuses.includes(channel)) throw new Error("The chat refuses the message; mend that");
       await sender.send(message, signal);
     },

@@ -34,7 +34,6 @@ const JOB_EXECUTIONS_URL = join(folder, "job_executions.v2.json");
 /** What a channel shows of a message: links as their labels. Of a long list, only its ends. */
 const sender: Sender = {
   place: "this screen",
-  broadcast: "#ci",
   check: async () => "",
   send: async (message) => {
     const text = writeMessage(message, { ...PLAIN, link: (label) => label });
@@ -59,7 +58,10 @@ async function countPipeline(id: string, hoursAgo: number) {
   const { signal } = new AbortController();
   const now = new Date(Date.now() - hoursAgo * 3_600_000);
   const world = { store: openStore(store), jobs: openJobs(jobs, Number(id), signal), sender, pause, signal };
-  const { document } = await checkConsistentFailures({ pipeline, limits, now, run: `of ${id}` }, world);
+  const { document } = await checkConsistentFailures(
+    { pipeline, limits, broadcast: "#ci", now, run: `of ${id}` },
+    world,
+  );
   return formatTable(document, limits, MAX_ROWS);
 }
 

@@ -49,10 +49,10 @@ function count(before: JobExecutions, run: number, failing: boolean[]): Told {
   const pipeline = { ...TASK.pipeline, CI_PIPELINE_ID: run, CI_COMMIT_SHA: `c0ffee${run + 100}` };
   const task = { ...TASK, pipeline, now: new Date(NOW.getTime() + run * HOUR) };
   const update = updateStatistics(before, listingOf(ran), task);
-  const claimed = claimNews(update, task, "#ci");
+  const claimed = claimNews(update, task);
   const delivered = claimed.messages.map((message) => ({ ...message, delivered: true }));
   return {
-    document: noteTold(claimed.document, delivered, task, "#ci"),
+    document: noteTold(claimed.document, delivered, task),
     news: delivered.flatMap(({ news }) => news),
     messages: delivered.filter(({ news }) => news.length > 0).length,
     thresholds: [...update.document.jobs.values()].reduce((sum, job) => sum + thresholdsReached(job), 0),
