@@ -296,7 +296,7 @@ function toStored({ jobs, passed, days, ...rest }: JobExecutions) {
 
 const FORGET_DAYS = 30; // on which pipelines were counted
 const BEGAN_ANEW_MS = 7 * DAY_MS;
-const MAX_TITLE = 150;
+const MAX_TITLE = 120;
 
 type Counting = Pick<Task, "pipeline" | "limits" | "now">;
 
@@ -870,9 +870,10 @@ export function untoldSince({ alert }: TrackedJob): string | undefined {
 // --- Messages: from news to the text of a chat, in which names, titles and branches are data.
 
 const MAX_MESSAGE = 3_900; // UTF-16 units as sent: Slack shows some 4,000 well
-const MAX_LABEL = 100; // of a project's or branch's name, and of a stage with a reason
-const MAX_MENTIONS = 20; // the paragraphs need the room
-const MAX_ADDRESS = 500; // as sent: a longer one is left out
+const MAX_LABEL = 80; // of a project's or branch's name, and of a stage with a reason
+const MAX_NAME = 300; // of a job in the first line
+const MAX_MENTIONS = 300; // in all: the paragraphs need the room
+const MAX_ADDRESS = 300; // as sent: a longer one is left out
 const MAX_SUBJECT = 250; // GitHub takes 256 characters for the title of an issue
 
 /** How a chat writes a text that is data, a link with such a label, and a mention. */
@@ -1014,11 +1015,14 @@ function writeFirstLine(news: News[], mentions: string[], context: Context): str
   const counts = Object.entries(KINDS).flatMap(([kind, { sign, word }]) => {
     const jobs = news.flatMap(({ alert, job }) => (alert.kind === kind ? format.text(job) : []));
     if (jobs.length === 0) return [];
-    return `${sign} ${jobs.length === 1 ? jobs[0] : formatCount(jobs.length, "job")} ${word}`;
+    const isName = jobs.length === 1 && `${jobs}`.length <= MAX_NAME;
+    return `${sign} ${isName ? jobs[0] : formatCount(jobs.length, "job")} ${word}`;
   });
   const since = title ? ` since "${format.text(title)}"` : "";
   const line = `${counts.join(", ")} in ${writePlace(context)}${since}, ${linkPipeline(context)}`;
-  return [...mentions.slice(0, MAX_MENTIONS).flatMap((mention) => format.mention(mention) || []), line].join(" ");
+  const names = mentions.flatMap((mention) => format.mention(mention) || []);
+  const most = mostThatFit(names.length, (count) => names.slice(0, count).join(" ").length <= MAX_MENTIONS);
+  return [...names.slice(0, most), line].join(" ");
 }
 
 function writePlace({ task, format: { text } }: Context) {
@@ -1629,9 +1633,9 @@ export function formatAge(at: string, now: Date): string {
 }
 
 /** When a job alerts, in words. */
-function describeThresholds({ CONSECUTIVE_THRESHOLD, CUMULATIVE_THRESHOLD, CUMULATIVE_LENGTH }: Limits) {
-  const often = `${formatCount(CUMULATIVE_THRESHOLD, "time")} in its last ${CUMULATIVE_LENGTH} executions`;
-  return `${formatCount(CONSECUTIVE_THRESHOLD, "time")} in a row, or ${often}`;
+function describeThresholds({ CONSECUTIVE_THRESHOLD: inARow, CUMULATIVE_THRESHOLD: often, CUMULATIVE_LENGTH }: Limits) {
+  const window = Math.max(CUMULATIVE_LENGTH, inARow, often);
+  return `${formatCount(inARow, "time")} in a row, or ${formatCount(often, "time")} in its last ${window} executions`;
 }
 
 /** A key that sorts names as people do: 2 before 10. */

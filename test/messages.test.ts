@@ -272,7 +272,7 @@ describe("a job in a message", () => {
     assert.equal(detailOf({ stage: "test", reason: "runner_system_failure" }), " (test: runner_system_failure)");
     assert.equal(detailOf({ reason: "Run npm test <&>" }), " (Run npm test &lt;&amp;&gt;)");
     assert.equal(detailOf({ stage: null, reason: null }), "");
-    assert.match(detailOf({ stage: "x".repeat(300) }) ?? "", /^ \(x{100}\)$/);
+    assert.match(detailOf({ stage: "x".repeat(300) }) ?? "", /^ \(x{80}\)$/);
   });
 
   test("has no stage and no reason where it has recovered", () => {
