@@ -511,8 +511,7 @@ function changeAlert(job: TrackedJob, change: Change | undefined, when: When): A
 function factsOf(job: TrackedJob, kind: Kind): Pick<Alert, "times" | "executions" | "turned"> {
   const executions = sinceAlertBefore(job);
   const failing = kind === "consecutive";
-  const end = executions.findLastIndex((one) => one.failing === failing) + 1;
-  const streak = lastThat(executions.slice(0, end), failing);
+  const streak = lastStreak(executions, failing);
   const [first] = streak;
   const before = first && job.jobs_info[job.jobs_info.indexOf(first) - 1];
   const from = before && before.failing !== failing ? (before.commit ?? undefined) : undefined;
@@ -538,6 +537,12 @@ export function failuresIn(executions: Execution[]): Execution[] {
 /** The executions at the end of a window that all failed, or all passed. */
 function lastThat(executions: Execution[], failing: boolean) {
   return executions.slice(executions.findLastIndex((execution) => execution.failing !== failing) + 1);
+}
+
+/** The last executions that all failed, or all passed, whatever came after them. */
+function lastStreak(executions: Execution[], failing: boolean) {
+  const end = executions.findLastIndex((execution) => execution.failing === failing) + 1;
+  return lastThat(executions.slice(0, end), failing);
 }
 
 // --- Listings: from what GitLab or GitHub list to how each job did.
@@ -817,8 +822,11 @@ function without<T>(record: Record<string, T> = {}, channels: string[], task: Ta
 
 function newsOf(job: string, tracked: TrackedJob, alert: Alert, ran: PipelineJob | undefined) {
   const isTold = ran?.outcome === (isOpen(alert) ? "failed" : "passed") && alert.kind !== "gone";
-  const failures = isOpen(alert) ? failuresIn(sinceAlertBefore(tracked)).flatMap(({ id }) => id ?? []) : [];
-  const hasPassedSince = alert.kind === "consecutive" && tracked.jobs_info.at(-1)?.failing === false;
+  const isBroken = alert.kind === "consecutive";
+  const executions = sinceAlertBefore(tracked);
+  const failed = isBroken ? lastStreak(executions, true) : failuresIn(executions);
+  const failures = isOpen(alert) ? failed.flatMap(({ id }) => id ?? []) : [];
+  const hasPassedSince = isBroken && tracked.jobs_info.at(-1)?.failing === false;
   return { job, alert, listed: isTold ? ran : undefined, failures, hasPassedSince };
 }
 
@@ -1006,7 +1014,7 @@ function groupNews(news: News[]): Group[] {
 /** The title of the commit at which all that is told began. */
 function commonTitle(news: News[]): string | undefined {
   const [first, ...others] = news.map(({ alert }) => alert.turned);
-  const isCommon = others.every((turned) => turned?.commit === first?.commit);
+  const isCommon = others.every((turned) => turned?.commit === first?.commit && turned?.title === first?.title);
   return isCommon && first?.title ? cut(first.title, MAX_TITLE) : undefined;
 }
 

@@ -795,8 +795,8 @@ describe("updateStatistics() titles", () => {
     ["a title that only begins like a merge", "Merge the two carts\n\nSee !1", "Merge the two carts"],
     ["a title that only begins with a word like it", "Merged branch 'x'\n\nSee !1", "Merged branch 'x'"],
     ["a title of branches in other words", "Merge branches of code\n\nSee !1", "Merge branches of code"],
-    ["a long title, cut", "x".repeat(5_000), "x".repeat(150)],
-    ["a long title, not cut within a character", `${"x".repeat(149)}🧪`, "x".repeat(149)],
+    ["a long title, cut", "x".repeat(5_000), "x".repeat(120)],
+    ["a long title, not cut within a character", `${"x".repeat(119)}🧪`, "x".repeat(119)],
     ["no title where there is no message", undefined, undefined],
     ["no title where a message is blank", "\n \n", undefined],
   ];
