@@ -122,8 +122,11 @@ function checkNow(_: Played, { news, actor }: Taken, truth: Fact[], said: string
   }
   const did = actor.counted.did[news.job];
   if (listed) assert.equal(did?.failing, isOpen(alert), `${said}, linked to a job that did otherwise`);
-  const failed = new Set(truth.filter((one) => one.failing).map(({ pipeline }) => pipeline));
-  const isFailure = (id: number) => id < 1_000 || failed.has(Math.floor(id / 1_000)); // below: of the beginning
+  // Of a broken job the failures of its last streak, else all that count; their ids begin with their pipeline's.
+  const ended = truth.slice(0, truth.findLastIndex((one) => one.failing) + 1);
+  const streak = ended.slice(ended.findLastIndex((one) => !one.failing) + 1);
+  const failed = (alert.kind === "consecutive" ? streak : truth).flatMap((one) => (one.failing ? one.pipeline : []));
+  const isFailure = (id: number) => id < 1_000 || failed.includes(Math.floor(id / 1_000)); // below: of the beginning
   assert.ok(failures.every(isFailure), `${said}, with links to ${failures}`);
 }
 
