@@ -127,6 +127,7 @@ const PROMISES: Checks = {
   "no alert and no failure vanishes": promises.checkNothingVanishes,
   "a run fails, errs or warns where something went wrong, and only there": promises.checkReports,
   "hello is said of a new document, and once": promises.checkHello,
+  "each upload has an id of its own": promises.checkUploads,
 };
 
 /** Stories that something broke before: each is played besides those that are drawn. */

@@ -32,7 +32,8 @@ export type Counted = {
 /** A run has noted what became of its messages, by channel, and that is stored. */
 export type Noted = { what: "noted"; run: string; rules: Rules; became: Record<string, Became> };
 
-export type Became = "told" | "refused" | "unsure";
+/** What became of a message, which was of these jobs. */
+export type Became = { fate: "told" | "refused" | "unsure"; jobs: string[] };
 
 export type Happening = Counted | Noted;
 
@@ -302,8 +303,8 @@ export function note(known: Known, { run, rules, became }: Noted): Known {
   for (const [name, job] of known.jobs) {
     const [told, claims] = [new Map(job.told), new Map(job.claims)];
     for (const [channel, claim] of job.claims) {
-      const fate = became[channel];
-      if (claim.run !== run || !fate) continue;
+      const { fate, jobs = [] } = became[channel] ?? {};
+      if (claim.run !== run || !jobs.includes(name)) continue;
       const isOfChannel = (other: string) => addressOf(other, rules) === channel;
       for (const other of claims.keys()) if (isOfChannel(other)) claims.delete(other);
       for (const other of told.keys()) if (fate === "told" && isOfChannel(other)) told.delete(other);
@@ -313,7 +314,7 @@ export function note(known: Known, { run, rules, became }: Noted): Known {
     }
     jobs.set(name, { ...job, told, claims });
   }
-  const isMine = known.hello?.run === run && became[""] !== undefined;
-  const hello = isMine ? (became[""] === "told" ? undefined : { run, until: 0 }) : known.hello;
-  return { ...known, jobs, hello };
+  const greeting = known.hello?.run === run ? became[""]?.fate : undefined;
+  const hello = greeting && (greeting === "told" ? undefined : { run, until: 0 });
+  return greeting ? { ...known, jobs, hello } : { ...known, jobs };
 }

@@ -10,14 +10,17 @@
  *   later          the clock goes on to where no run has been
  *   mark           what has happened until then is asked for
  *   quiet:31       in 31 pipelines, one a day, only `lint` runs
- *   [#own 2/3 of 5]   the rules from now on: channels, thresholds and window, `ignore` (of `unit`); `to:#own` calls the
- *                  broadcast channel so, `to:command` has none
+ *   [#own 2/3 of 5]   the rules from now on: channels, thresholds and window, `ignore` (of `unit`); with `to:#own` that is
+ *                  the broadcast channel from now on, with `to:command` there are none any more
  *   v3:FFF:consecutive   at the very beginning: the document that another version left; or `none`
  */
 import fc from "fast-check";
 import type { Rules } from "./model.ts";
 
 export type Fate = "done" | "fails" | "loses" | "echoes" | "conflicts" | "refuses" | "hangs" | "dies";
+
+/** The rules from now on. Who is told stays as it was, unless they say so. */
+type NewRules = Omit<Rules, "broadcast"> & Partial<Pick<Rules, "broadcast">>;
 
 /** How words call the broadcast channel. */
 export const BROADCAST = "#ci";
@@ -36,9 +39,9 @@ export type Order =
   | { kind: "clock"; ms: number }
   | { kind: "later" | "mark" }
   | { kind: "quiet"; days: number }
-  | { kind: "rules"; rules: Rules };
+  | { kind: "rules"; rules: NewRules };
 
-export const PLAIN_RULES: Rules = { inARow: 2, often: 3, length: 5, ignored: [], channels: [], broadcast: "#ci" };
+export const PLAIN_RULES = { inARow: 2, often: 3, length: 5, ignored: [], channels: [] };
 
 // ── From words.
 
@@ -84,7 +87,7 @@ function parseRun(word: string, latest: { id: number }): RunOrder {
   return { pipeline, outcomes, accidents: Object.fromEntries(parts.map((part) => part.split(" "))) };
 }
 
-function parseRules(text: string): Rules {
+function parseRules(text: string): NewRules {
   const words = text.split(" ");
   const [, inARow, often, length] = /(\d+)\/(\d+) of (\d+)/.exec(text) ?? [];
   return {
@@ -93,7 +96,8 @@ function parseRules(text: string): Rules {
     length: Number(length ?? PLAIN_RULES.length),
     ignored: words.includes("ignore") ? ["unit"] : [],
     channels: words.filter((word) => word.startsWith("#")),
-    broadcast: words.includes("to:command") ? null : words.includes("to:#own") ? "#own" : "#ci",
+    ...(words.includes("to:#own") ? { broadcast: "#own" } : {}),
+    ...(words.includes("to:command") ? { broadcast: null } : {}),
   };
 }
 

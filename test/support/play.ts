@@ -193,7 +193,7 @@ export async function play(words: string): Promise<Played> {
     landings: [],
     taken: [],
     story: [],
-    rules: PLAIN_RULES,
+    rules: { ...PLAIN_RULES, broadcast: BROADCAST },
     known,
     greetings: [],
     marks: [],
@@ -294,7 +294,9 @@ export async function play(words: string): Promise<Played> {
       const { channel } = message;
       const fate = await reach(channel || BROADCAST);
       const isTaken = fate !== "refuses" && fate !== "hangs";
-      actor.became[channel] = fate === "refuses" ? "refused" : fate === "loses" || fate === "hangs" ? "unsure" : "told";
+      const jobs = message.news.map(({ job }) => job);
+      const became = fate === "refuses" ? "refused" : fate === "loses" || fate === "hangs" ? "unsure" : "told";
+      actor.became[channel] = { fate: became, jobs };
       if (isTaken && message.hello) played.greetings.push(actor);
       for (const news of isTaken ? message.news : []) {
         const taken = { actor, channel, message, news };
@@ -351,7 +353,10 @@ export async function play(words: string): Promise<Played> {
   }
 
   async function follow(order: Order) {
-    if (order.kind === "rules") played.rules = order.rules;
+    if (order.kind === "rules") {
+      const { broadcast } = played.rules; // from a command, nothing leads back to channels
+      played.rules = { ...played.rules, ...order.rules, ...(broadcast === null ? { broadcast } : {}) };
+    }
     if (order.kind === "run") await runAlone(order.run);
     if (order.kind === "both") await runBoth(order.runs, order.schedule);
     if (order.kind === "mark") {

@@ -153,8 +153,8 @@ function checkText({ news, message, actor }: Taken, said: string) {
 
 // ── 2. Nothing is told twice.
 
-const keyOf = ({ channel, news: { job, alert } }: Taken) =>
-  [channel, job, alert.kind, alert.at, alert.changed_at].join(" ");
+const keyOf = ({ actor, channel, news: { job, alert } }: Taken) =>
+  [channel || `broadcast to ${actor.counted.rules.broadcast}`, job, alert.kind, alert.at, alert.changed_at].join(" ");
 
 /** Nothing is told twice to a channel, unless an answer was lost, or the run could not note what it had told. */
 export function checkToldOnce(played: Played) {
@@ -162,7 +162,8 @@ export function checkToldOnce(played: Played) {
   for (const taken of played.taken) {
     const key = keyOf(taken);
     const before = told.get(key);
-    const mayComeAgain = !before || before.actor.became[taken.channel] === "unsure" || !wasNoted(played, before.actor);
+    const mayComeAgain =
+      !before || before.actor.became[taken.channel]?.fate === "unsure" || !wasNoted(played, before.actor);
     assert.ok(mayComeAgain, `${wordOf(taken.actor)} told again: ${key}`);
     told.set(key, taken);
   }
@@ -227,7 +228,8 @@ function follow(hearing: Hearing, all: Hearing[], landing: Landing, job: string,
     if (isForgotten) Object.assign(hearing, { isHeard: false, mayBe: new Set() });
     return;
   }
-  const became = happening.became[channel];
+  const { fate: became, jobs = [] } = happening.became[channel] ?? {};
+  if (!jobs.includes(job)) return;
   if (became === "told" || became === "refused") hearing.mayBe.delete(actor);
   if (became !== "told" || hearing.ending !== actor) return;
   for (const one of all) Object.assign(one, { isHeard: false, mayBe: new Set(), ending: undefined });
@@ -368,12 +370,19 @@ export function checkReports({ actors }: Played) {
   }
 }
 
+/** A run knows its own upload by its id: none has that of another. */
+export function checkUploads({ landings }: Played) {
+  const ids = landings.map(({ document }) => document.upload);
+  assert.ok(ids.every(Boolean), "An upload has no id");
+  assert.equal(new Set(ids).size, ids.length, "Two uploads have one id");
+}
+
 /** Whoever starts a document says hello, once, as soon as the chat takes it. */
 export function checkHello(played: Played) {
   const { greetings, landings } = played;
   const isNew = !/^(empty|original|v\d)/.test(played.words) && landings.length > 0;
   assert.equal(greetings.length > 0, isNew, "Hello is said of a new document");
-  const mayComeAgain = (actor: Actor) => actor.became[""] === "unsure" || !wasNoted(played, actor);
+  const mayComeAgain = (actor: Actor) => actor.became[""]?.fate === "unsure" || !wasNoted(played, actor);
   assert.ok(greetings.slice(0, -1).every(mayComeAgain), "Hello is said again");
 }
 

@@ -2,7 +2,7 @@
  * Breaks the rooms of the script that decide what is said to whom, in a copy, in one small way after the other, and lists
  * what no test notices.
  *
- *   npx tsx test/tools/mutate.ts [--minutes 30] [--only changeOf] [--list]
+ *   npx tsx test/tools/mutate.ts [--minutes 30] [--only changeOf] [--tests statistics,interleavings] [--list]
  *
  * `--only` takes the ways whose line or function has such a text; `--list` shows the ways and runs nothing. Two tests run
  * at a time. Exit 1: something survived.
@@ -171,21 +171,18 @@ function makeCopy(): string {
   return folder;
 }
 
-/** Whether a test passes in a copy. */
+/** Whether a test passes in a copy: as soon as anything in it fails, it is ended. */
 function passes(folder: string, test: string): Promise<boolean> {
   const command = join("node_modules", ".bin", "tsx");
-  const env = { ...process.env, INTERLEAVINGS: "120", INTERLEAVINGS_SEED: "4" };
-  const child = spawn(command, ["--test", `test/${test}.test.ts`], {
-    cwd: folder,
-    env,
-    stdio: "ignore",
-    detached: true,
+  const args = ["--test", "--test-reporter=tap", `test/${test}.test.ts`];
+  const env = { ...process.env, INTERLEAVINGS: "100", INTERLEAVINGS_SEED: "4" };
+  const child = spawn(command, args, { cwd: folder, env, stdio: ["ignore", "pipe", "ignore"], detached: true });
+  const end = () => tryTo(() => process.kill(-Number(child.pid), "SIGKILL"));
+  const timer = setTimeout(end, TEST_TIMEOUT_MS);
+  child.stdout.setEncoding("utf8").on("data", (text) => {
+    if (/^ *not ok/m.test(text)) end();
   });
   return new Promise((resolve) => {
-    const end = () => {
-      if (child.pid) tryTo(() => process.kill(-Number(child.pid), "SIGKILL"));
-    };
-    const timer = setTimeout(end, TEST_TIMEOUT_MS);
     child.on("close", (code) => {
       clearTimeout(timer);
       resolve(code === 0);
@@ -205,6 +202,7 @@ async function main() {
     options: {
       minutes: { type: "string", default: "60" },
       only: { type: "string", default: "" },
+      tests: { type: "string", default: TESTS.join(",") },
       list: { type: "boolean", default: false },
     },
   });
@@ -225,7 +223,7 @@ async function main() {
   const folders = Array.from({ length: WORKERS }, makeCopy);
   const [first = ""] = folders;
   const tests: string[] = [];
-  for (const test of TESTS) if (await passes(first, test)) tests.push(test);
+  for (const test of values.tests.split(",")) if (await passes(first, test)) tests.push(test);
   console.log(`${mutants.length} ways; tests that pass as it is: ${tests.join(", ")}`);
   const queue = [...mutants];
   const survivors: Mutant[] = [];
