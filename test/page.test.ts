@@ -73,6 +73,12 @@ describe("renderPage()", () => {
     assert.equal(partOf(html, /<title>(.*)<\/title>/), title);
   });
 
+  test("counts of a single project only what there may be several of", () => {
+    const counts = partOf(pageOf([shop([["x", broken()]])]), /<ul class="counts">(.*?)<\/ul>/s);
+    const said = ["1 job broken", "0 jobs failing often", "0 alerts not told", ""];
+    assert.deepEqual(counts.split("</li>").map(textIn), said);
+  });
+
   test("says of what is broken, by project and cause, how often it failed, first at which commit, and since when it alerts", () => {
     const html = pageOf([
       named("acme/tools", [["lint", broken()]]),
@@ -138,14 +144,14 @@ describe("renderPage()", () => {
         ["just being told", broken(undefined, "✗✗✗", untoldFor(0.05))],
         ["mended", watched("✗✗✗···", alertOf("recovered", 30, changed))],
         ["silent", broken(undefined, "✗✗✗", { ...untoldFor(100), told: { "#team": hoursAgo(100) } })],
-        ["worse", broken(undefined, "✗✗✗", changed)],
+        ["graver", broken(undefined, "✗✗✗", changed)],
       ]),
     ]);
     assert.deepEqual(summaryOf(html, "untold"), [
       "3 alerts not told",
       "b",
       "silent broken, not told for 4 days",
-      "worse broken, not told for 30 hours",
+      "graver broken, not told for 30 hours",
       "mended recovered, not told for 30 hours",
     ]);
     assert.deepEqual(statesOf(html).slice(-1), [
@@ -257,6 +263,7 @@ describe("renderPage()", () => {
     const time = `<time datetime="2026-11-23T07:00:00.000Z" title="2026-11-23 07:00:00 UTC">3 hours ago</time>`;
     assert.ok(html.includes(`last counted ${time}: `));
     assert.match(textIn(html), /as of Mon, 23 Nov 2026, 10:00 UTC/);
+    assert.match(textIn(pageOf([shop([], { counted_at: hoursAgo(0.01) })])), /last counted just now: /);
     assert.match(textIn(html), /1 only watched · last counted 3 hours ago: pipeline 1004 at abcdef42/);
   });
 
@@ -442,11 +449,11 @@ describe("npm run page", { concurrency: 2 }, () => {
   };
 
   /** A bucket with these objects, whose store lists two at a time; and the variables that lead there. */
-  async function bucketOf(objects: Record<string, string>) {
+  async function bucketOf(objects: Record<string, string | Buffer>) {
     const s3 = await startS3();
     cleanUp(s3.close);
     listObjects(s3);
-    for (const [key, text] of Object.entries(objects)) s3.objects.set(key, Buffer.from(text));
+    for (const [key, body] of Object.entries(objects)) s3.objects.set(key, Buffer.from(body));
     return { ...s3, env: documentAt(s3.url) };
   }
 
@@ -454,30 +461,23 @@ describe("npm run page", { concurrency: 2 }, () => {
     const { env } = await bucketOf({
       "ci/shop.json": stored("acme/shop"),
       "ci/team/tools.json": stored("acme/tools"),
+      "ci/team/latin.json": Buffer.from(stored("café"), "latin1"),
       "ci/team/package.json": '{"name": "tools"}',
       "ci/team/notes.txt": "no document",
       "ci/torn.json": '{"pipeline_id": 12',
       "cinema.json": "not below",
     });
-    const folder = folderOf({
-      "docs/a/pay.json": stored("acme/pay"),
-      "docs/empty.json": "",
-      "docs/notes.md": "no document",
-    });
-    const urls = ["s3://bucket/ci/", "./docs", "docs/a/pay.json", "s3://bucket/ci/shop.json"];
+    const files = { "docs/a/pay.json": stored("acme/pay"), "docs/web.json": stored("acme/web") };
+    const folder = folderOf({ ...files, "docs/empty.json": "", "docs/notes.md": "no document" });
+    const urls = ["s3://bucket/ci/", "./docs", "./docs/web.json", "s3://bucket/ci/shop.json"];
     const { code, stdout, stderr } = await run(urls, folder, env);
-    const wrong = ["docs/empty.json", "s3://bucket/ci/team/package.json", "s3://bucket/ci/torn.json"];
-    const fine = ["acme/pay", "acme/shop", "acme/tools"];
-    assert.equal(code, 1);
-    assert.deepEqual(
-      linesOf(stderr).map((line) => line.replace(/^Error: (\S+) is not .*$/, "$1")),
-      wrong,
-    );
-    assert.deepEqual(namesOn(stdout), [...wrong, ...fine]);
-    assert.deepEqual(
-      summaryOf(stdout, "unread").filter((line) => wrong.includes(line)),
-      wrong,
-    );
+    const inS3 = ["team/latin", "team/package", "torn"].map((name) => `s3://bucket/ci/${name}.json`);
+    const wrong = ["docs/empty.json", ...inS3];
+    const named = (line: string) => line.replace(/^Error: (Cannot read )?(\S+\.json).* not .*$/, "$2");
+    assert.deepEqual([code, ...linesOf(stderr).map(named)], [1, ...wrong]);
+    assert.deepEqual(namesOn(stdout), [...wrong, "acme/pay", "acme/shop", "acme/tools", "acme/web"]);
+    const unread = summaryOf(stdout, "unread");
+    for (const name of wrong) assert.ok(unread.includes(name), name);
   });
 
   test("shows the objects and files that it is given, and says which are not there", async () => {
@@ -764,21 +764,21 @@ describe("the page in a browser", { skip: noBrowser }, () => {
       assert.match(cells[1]?.at(-1) ?? "", /^cell broken failed 3 times in a row, first at abcdef42/);
     });
 
-    test(`has all strips end at one line, on a screen of ${width}`, async () => {
-      const { tab } = await open(
-        (site) => [
-          at(site, [
-            ["a", watched("✗")],
-            ["b", watched("✗·········")],
-            ["c", often()],
-          ]),
+    test(`has each strip on a line, and all end at one place, on a screen of ${width}`, async () => {
+      const strips = ["✗", "✗·········", "✗··············"].map((strip, i): NamedJob => [`job ${i}`, watched(strip)]);
+      const { tab } = await open((site) => [at(site, strips)], { width });
+      const places = await tab.$$eval("tbody tr", (rows) =>
+        rows.map((row) => [...row.querySelectorAll(".run")].map((cell) => cell.getBoundingClientRect().toJSON())),
+      );
+      assert.deepEqual(
+        places.map((cells) => [cells.length, new Set(cells.map(({ top }) => top)).size]),
+        [
+          [1, 1],
+          [10, 1],
+          [15, 1],
         ],
-        { width },
       );
-      const ends = await tab.$$eval("tbody td.run:nth-last-child(2)", (found) =>
-        found.map((cell) => cell.getBoundingClientRect().right),
-      );
-      assert.deepEqual([ends.length, new Set(ends).size], [3, 1]);
+      assert.equal(new Set(places.map((cells) => cells.at(-1)?.right)).size, 1);
     });
   }
 

@@ -74,7 +74,7 @@ header { display: flex; flex-wrap: wrap; align-items: baseline; gap: .25rem 1rem
 .counts a:hover span { text-decoration: underline }
 .part { margin: 0 0 .75rem; padding: .75rem 1rem; border: 1px solid var(--line); border-radius: 6px }
 .part > ul > li {
-  display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 4fr); gap: 0 1rem; padding: .4rem 0 0 1.75rem;
+  display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 3fr); gap: 0 1rem; padding: .4rem 0 0 1.75rem;
 }
 .part li li + li { padding-top: .4rem }
 .part .project { font-weight: 600 }
@@ -129,6 +129,7 @@ tbody tr:hover { background: var(--soft) }
   thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%) }
   tbody tr { display: flex; flex-wrap: wrap; justify-content: flex-end; padding: .35rem 0 }
   tbody th, .state { flex: 0 0 100%; width: auto; min-width: 0; padding: .1rem 0 }
+  .run { width: 1.35rem }
   .gap { width: 0; padding: 0 }
   .part > ul > li { grid-template-columns: minmax(0, 1fr); padding-left: 0 }
   .part > ul > li + li { margin-top: .4rem }

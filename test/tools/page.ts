@@ -308,9 +308,8 @@ ${projects.length > 1 ? renderWall(projects) : undefined}`;
 
 /** A project by its name, several by their number; what can't be read is none. */
 function nameAll(projects: Project[]): string {
-  const [first, ...others] = projects;
   const read = projects.length - countOf("unread", projects);
-  return first && others.length === 0 ? first.name : formatCount(read, "project");
+  return projects.length === 1 ? `${projects[0]?.name}` : formatCount(read, "project");
 }
 
 function countOf(state: State, projects: Project[]): number {
@@ -322,9 +321,11 @@ function describeState(state: State, projects: Project[]): string {
   return `${formatCount(countOf(state, projects), unit)} ${word}`;
 }
 
-function renderCount(state: State, projects: Project[]): Html {
+function renderCount(state: State, projects: Project[]): Html | undefined {
   const [count, ...words] = describeState(state, projects).split(" ");
   const content = html`<span>${mark(state)}<b>${count}</b></span> <span>${words.join(" ")}</span>`;
+  const isOfMany = !["job", "alert"].includes(STATES[state].unit);
+  if (count === "0" && isOfMany && projects.length === 1) return undefined;
   if (count === "0") return html`<li class="none"><p>${content}</p></li>`;
   return html`<li class="${state}"><a href="#${state}">${content}</a></li>`;
 }
