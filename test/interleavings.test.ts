@@ -107,7 +107,7 @@ function checkLanding({ actor, happening, document, after }: Landing) {
 type Checks = Record<string, (played: Played) => void>;
 
 /** When all is played, the chat works for two runs; then the rules are plain ones, and all jobs pass. */
-const CALM = `mark later n n mark [] ${"PP{} ".repeat(8)}`;
+const CALM = `back mark later n n mark [] ${"PP{} ".repeat(8)}`;
 
 /** A check of what has happened when the chat has worked for two runs. */
 const afterTwoRuns = (check: (played: Played) => void) => (played: Played) => check(played.marks[1] ?? played);
@@ -134,14 +134,18 @@ const PROMISES: Checks = {
 const BROKE_BEFORE = [
   "none [3/5 of 10] F1 n2 late:P1 F3 F4",
   "none [3/5 of 10] P1 n5 late:P4 late:F3 F6 F7",
-  "none [3/5 of 10] F1 F2 F3{note dies} P4{#ci refuses} P5{#ci refuses} P6",
+  "none [3/5 of 10] F1 F2 F3{note dies} away P4 P5 back P6",
   "none [3/5 of 10] P1 P2 F3 F4 F5 late:P3 late:P4 again:P5",
   "none [3/5 of 10] F1 F2 F3 P4 P5 P6 F7 F8 F9 P10 P11 P12",
-  "none [#own 3/5 of 10] F1 F2 F3 [3/5 of 10] P4{#own refuses} P5{#own refuses} P6{#own refuses} quiet:32",
+  "none [#own 3/5 of 10] F1 F2 F3 away:#own [3/5 of 10] P4 P5 P6 quiet:32",
   "none [1/1 of 2] F1 quiet:32 late:F30",
   "none [#own 1/5 of 10] F1{#own refuses} [ignore 1/5 of 10] late:F1 [1/5 of 10] P2",
   "none [1/2 of 4] (F1{count echoes; #ci refuses}|FF2 aabbbbbb) P3 P4 P5",
-  "none [2/2 of 6] F1 F2{#ci dies} P3{#ci refuses} P4{#ci refuses} F5 P6 F7 P8 P9 P10 P11 P12",
+  "none [2/3 of 6] F1 F2 away P3 P4 F5 P6 F7 P8 back F9",
+  "none [#own 2/3 of 6] F1 F2 away P3 P4 F5 back F6 P7 P8",
+  "none [1/5 of 10] +1d F1{note dies} -18h n2 n3 -2h n4 +1d n5",
+  "none F1 F3 +5d late:F2",
+  "none F1 F3 +5d +5d late:F2",
   "original:FPF [2/3 of 5] late:F1 n4",
   "v3:FFF:consecutive [#own 3/5 of 10] F4",
 ];
@@ -209,7 +213,7 @@ const AGAIN = {
 for (const [title, words] of Object.entries(AGAIN)) {
   test(title, { timeout }, () =>
     check(fc.oneof(anyOrders, anyAccidents), async (orders) => {
-      const { marks } = await play(`${orders} later n n ${words}`);
+      const { marks } = await play(`${orders} back later n n ${words}`);
       for (const [i, again] of marks.entries()) {
         const once = marks[i - (i % 2)] ?? again;
         assert.deepEqual(whatMatters(again), whatMatters(once));

@@ -8,6 +8,7 @@
  *   (F8|P9 abab)   two runs at once, one step of the first, one of the second, …
  *   +2h -1d        the clock, before the next run; else each run comes ten minutes after the one before
  *   later          the clock goes on to where no run has been
+ *   away           the chat refuses all until it is `back`;  away:#own  that channel does
  *   mark           what has happened until then is asked for
  *   quiet:31       in 31 pipelines, one a day, only `lint` runs
  *   [#own 2/3 of 5]   the rules from now on: channels, thresholds and window, `ignore` (of `unit`); with `to:#own` that is
@@ -24,6 +25,7 @@ type NewRules = Omit<Rules, "broadcast"> & Partial<Pick<Rules, "broadcast">>;
 
 /** How words call the broadcast channel. */
 export const BROADCAST = "#ci";
+const CHANNELS = [BROADCAST, "#own", "#two"];
 
 /** What goes wrong in a run, and how: at `read`, `count`, `reread` or `note`, or in a channel. */
 export type Accidents = Record<string, Fate>;
@@ -39,6 +41,7 @@ export type Order =
   | { kind: "clock"; ms: number }
   | { kind: "later" | "mark" }
   | { kind: "quiet"; days: number }
+  | { kind: "away"; channels: string[] }
   | { kind: "rules"; rules: NewRules };
 
 export const PLAIN_RULES = { inARow: 2, often: 3, length: 5, ignored: [], channels: [] };
@@ -67,6 +70,9 @@ function parseWord(word: string, latest: { id: number }): Order[] {
   const [, sign, size, unit = ""] = /^([+-])(\d+)([mhd])$/.exec(word) ?? [];
   if (sign) return [{ kind: "clock", ms: Number(`${sign}${size}`) * (UNITS[unit] ?? 0) }];
   if (word === "later" || word === "mark") return [{ kind: word }];
+  if (word === "back") return [{ kind: "away", channels: [] }];
+  if (word.startsWith("away"))
+    return [{ kind: "away", channels: word === "away" ? CHANNELS : word.split(":").slice(1) }];
   const [, days] = /^quiet:(\d+)$/.exec(word) ?? [];
   if (days) {
     latest.id += Number(days);
@@ -166,7 +172,8 @@ const channels = [
   "[#own #two 2/2 of 4]",
 ];
 const rules = words(...thresholds, ...channels, "[]", "[]", "[]", "[ignore]", "[#own ignore]");
-const clocks = words("+1m", "+1h", "+1d", "+2d", "-2h", "-1d", "+5d");
+const clocks = words("+1m", "+1h", "+1d", "+2d", "-2h", "-18h", "-1d", "+5d");
+const outages = words("away", "away", "away:#ci", "away:#own", "back", "back");
 const pauses = words("quiet:1", "quiet:3", "quiet:31", "quiet:32");
 
 /** What goes wrong in a run. */
@@ -224,7 +231,7 @@ export const anyOrders = sequence([...pipelines(none), one(2, rules), one(1, clo
 
 /** With accidents, and runs that meet. */
 export const anyAccidents = sequence(
-  [...pipelines(accidents), one(2, rules), one(2, clocks), one(1, pauses), one(3, pair(accidents))],
+  [...pipelines(accidents), one(3, outages), one(2, rules), one(2, clocks), one(1, pauses), one(3, pair(accidents))],
   12,
 );
 

@@ -41,8 +41,10 @@ export type Actor = {
   order: RunOrder;
   task: Task;
   counted: Counted;
-  /** What went wrong of what should: where it came to that. */
-  struck: Set<string>;
+  /** What was known when it last read the document. */
+  known: Known;
+  /** What went wrong, and where. */
+  struck: Map<string, Fate>;
   /** What became of each of its messages. */
   became: Record<string, Became>;
   isTelling: boolean;
@@ -76,6 +78,8 @@ export type Played = {
   story: ({ landing: Landing } | { taken: Taken })[];
   rules: Rules;
   known: Known;
+  /** The channels that refuse whatever they are told, for now. */
+  away: string[];
   /** Who was greeted in the broadcast channel. */
   greetings: Actor[];
   /** All of this as it was at each mark. */
@@ -195,6 +199,7 @@ export async function play(words: string): Promise<Played> {
     story: [],
     rules: { ...PLAIN_RULES, broadcast: BROADCAST },
     known,
+    away: [],
     greetings: [],
     marks: [],
   };
@@ -236,7 +241,8 @@ export async function play(words: string): Promise<Played> {
       order,
       task: { pipeline, limits: limitsOf(rules), broadcast: rules.broadcast, now: new Date(at), run: name },
       counted: { what: "counted", run: name, pipeline: order.pipeline, at, rules, did },
-      struck: new Set(),
+      known: played.known,
+      struck: new Map(),
       became: {},
       isTelling: false,
       isDead: false,
@@ -253,8 +259,9 @@ export async function play(words: string): Promise<Played> {
           wake();
         });
       }
-      const fate = actor.struck.has(place) ? "done" : (order.accidents[place] ?? "done");
-      if (fate !== "done") actor.struck.add(place);
+      const drawn = order.accidents[place] ?? (played.away.includes(place) ? "refuses" : "done");
+      const fate = actor.struck.has(place) ? "done" : drawn;
+      if (fate !== "done") actor.struck.set(place, fate);
       if (fate === "dies") actor.isDead = true;
       if (actor.isDead) {
         actor.gates = [];
@@ -269,6 +276,7 @@ export async function play(words: string): Promise<Played> {
       source: store.source,
       async read(signal) {
         if ((await reach(actor.isTelling ? "reread" : "read")) === "fails") throw new Error("The store is away");
+        if (!actor.isTelling) actor.known = played.known;
         return store.read(signal);
       },
       async write(body, version, signal) {
@@ -359,6 +367,7 @@ export async function play(words: string): Promise<Played> {
     }
     if (order.kind === "run") await runAlone(order.run);
     if (order.kind === "both") await runBoth(order.runs, order.schedule);
+    if (order.kind === "away") played.away = order.channels;
     if (order.kind === "mark") {
       const { landings, taken, story } = played;
       played.marks.push({ ...played, landings: [...landings], taken: [...taken], story: [...story] });

@@ -20,7 +20,7 @@ const wasNoted = ({ landings }: Played, actor: Actor) =>
 
 // ── The truth: all that was counted of a job, each pipeline once, as it did last.
 
-type Fact = { pipeline: number; failing: boolean; commit: string | null };
+type Fact = { pipeline: number; failing: boolean; id: number | null; commit: string | null };
 
 /** What a job did, as far as it was counted up to a landing and not forgotten, in the order of the pipelines. */
 function truthOf({ start, landings }: Played, job: string, until: Landing): Fact[] {
@@ -33,7 +33,7 @@ function truthOf({ start, landings }: Played, job: string, until: Landing): Fact
     // Another version did not say where the executions before its last pipeline belong.
     if (facts.some((fact) => fact.pipeline < 0) && pipeline < start.latest) return facts;
     const others = facts.filter((fact) => fact.pipeline !== pipeline);
-    const fact = { pipeline, failing: did.failing, commit: commitOf(pipeline) };
+    const fact = { pipeline, failing: did.failing, id: did.id, commit: commitOf(pipeline) };
     return [...others, fact].sort((a, b) => a.pipeline - b.pipeline);
   }, first);
 }
@@ -70,14 +70,18 @@ export function checkSaidIsTrue(played: Played) {
   for (const taken of played.taken) {
     const { actor, news } = taken;
     const { alert, job } = news;
+    // A run may count twice, where another one stored something in between.
     const changed = played.landings.find(
-      ({ happening }) => happening.what === "counted" && new Date(happening.at).toISOString() === alert.changed_at,
+      ({ happening, document }) =>
+        happening.what === "counted" &&
+        new Date(happening.at).toISOString() === alert.changed_at &&
+        document.jobs.get(job)?.alert?.changed_at === alert.changed_at,
     );
     const said = `${nameOf(taken.channel)} was told by ${wordOf(actor)} that ${job} is ${alert.kind}`;
     if (changed) checkFacts(played, taken, truthOf(played, job, changed), said);
     const told = played.landings.findLast((landing) => landing.actor === actor && isCounted(landing));
     assert.ok(told, `${said} before it was counted`);
-    checkNow(played, taken, truthOf(played, job, told), said);
+    checkNow(taken, truthOf(played, job, told), said);
     checkText(taken, said);
   }
 }
@@ -115,19 +119,20 @@ const longestBefore = ({ start, landings }: Played, job: string) =>
     ...landings.map(({ document }) => document.jobs.get(job)?.consecutive_failures ?? 0),
   );
 
-function checkNow(_: Played, { news, actor }: Taken, truth: Fact[], said: string) {
-  const { alert, failures, hasPassedSince, listed } = news;
+function checkNow({ news, actor }: Taken, truth: Fact[], said: string) {
+  const { alert, job, failures, hasPassedSince, listed } = news;
   if (alert.kind === "consecutive") {
     assert.equal(hasPassedSince, truth.at(-1)?.failing === false, `${said}, has passed since: ${hasPassedSince}`);
   }
-  const did = actor.counted.did[news.job];
-  if (listed) assert.equal(did?.failing, isOpen(alert), `${said}, linked to a job that did otherwise`);
-  // Of a broken job the failures of its last streak, else all that count; their ids begin with their pipeline's.
+  const { did, rules } = actor.counted;
+  const isListed = !rules.ignored.includes(job) && did[job]?.failing === isOpen(alert) && alert.kind !== "gone";
+  assert.equal(listed?.id, isListed ? did[job]?.id : undefined, `${said}, linked to a job`);
+  // Of a broken job the failures of its last streak, else all that count, as far back as its window goes.
   const ended = truth.slice(0, truth.findLastIndex((one) => one.failing) + 1);
   const streak = ended.slice(ended.findLastIndex((one) => !one.failing) + 1);
-  const failed = (alert.kind === "consecutive" ? streak : truth).flatMap((one) => (one.failing ? one.pipeline : []));
-  const isFailure = (id: number) => id < 1_000 || failed.includes(Math.floor(id / 1_000)); // below: of the beginning
-  assert.ok(failures.every(isFailure), `${said}, with links to ${failures}`);
+  const failed = (alert.kind === "consecutive" ? streak : truth).flatMap((one) => (one.failing ? (one.id ?? []) : []));
+  assert.equal(failures.length > 0, isOpen(alert), `${said}, with links to ${failures}`);
+  assert.deepEqual(failures, isOpen(alert) ? failed.slice(-failures.length) : [], `${said}, with links`);
 }
 
 /** What a text says of a job alone. */
@@ -174,44 +179,50 @@ export function checkToldOnce(played: Played) {
 /** What a channel has heard of a job, or may have, from runs that have not said what became of it. */
 type Hearing = { isHeard: boolean; isBroken: boolean; mayBe: Set<Actor>; ending: Actor | undefined };
 
+const nothingHeard = (): Hearing => ({ isHeard: false, isBroken: false, mayBe: new Set(), ending: undefined });
+
+const GIVE_UP_DAYS = 30;
+
 export function checkEnds(played: Played) {
   for (const job of JOBS) checkEndsOf(played, job);
 }
 
 function checkEndsOf({ start, story }: Played, job: string) {
   const kind = start.jobs.get(job)?.alert?.kind;
-  const hearings = new Map<string, Hearing>();
-  const hearingOf = (channel: string): Hearing => {
-    const nothing = { isHeard: false, isBroken: false, mayBe: new Set<Actor>(), ending: undefined };
-    const hearing = hearings.get(channel) ?? nothing;
-    hearings.set(channel, hearing);
-    return hearing;
-  };
-  for (const channel of ["", "#own", "#two"]) hearingOf(channel);
-  Object.assign(hearingOf(""), { isHeard: kind !== undefined, isBroken: kind === "consecutive" });
+  const beforehand = { ...nothingHeard(), isHeard: kind !== undefined, isBroken: kind === "consecutive" };
+  const hearings: Record<string, Hearing> = { "": beforehand, "#own": nothingHeard(), "#two": nothingHeard() };
+  let closedOn: number | undefined;
 
   for (const event of story) {
     const { actor } = "landing" in event ? event.landing : event.taken;
     // Where a channel is the broadcast channel by now, or all is told to a command, these are one.
     const oneWith = (channel: string) =>
-      [...hearings].flatMap(([other, hearing]) => (addressOf(other, actor.counted.rules) === channel ? hearing : []));
+      Object.keys(hearings).filter((other) => addressOf(other, actor.counted.rules) === channel);
+    const hearingsOf = (channel: string) => oneWith(channel).flatMap((other) => hearings[other] ?? []);
+
     if ("landing" in event) {
-      for (const [channel, hearing] of hearings) follow(hearing, oneWith(channel), event.landing, job, channel);
+      const { jobs, days } = event.landing.document;
+      const isGivenUp = days - (closedOn ?? days) > GIVE_UP_DAYS;
+      const alert = jobs.get(job)?.alert;
+      closedOn = isOpen(alert) ? undefined : alert?.day;
+      for (const [channel, hearing] of Object.entries(hearings)) {
+        if (isGivenUp) Object.assign(hearing, nothingHeard());
+        follow(hearing, hearingsOf(channel), event.landing, job, channel);
+      }
       continue;
     }
     const { channel, news } = event.taken;
     if (news.job !== job) continue;
-    const hearing = hearingOf(channel);
     if (isOpen(news.alert)) {
-      const isBroken = hearing.isBroken || news.alert.kind === "consecutive";
-      Object.assign(hearing, { isHeard: true, isBroken, ending: undefined });
+      const isBroken = hearings[channel]?.isBroken || news.alert.kind === "consecutive";
+      Object.assign(hearings[channel] ?? {}, { isHeard: true, isBroken, ending: undefined });
       continue;
     }
-    const mayHave = oneWith(channel).some(({ isHeard, mayBe }) => isHeard || mayBe.size > 0);
+    const mayHave = hearingsOf(channel).some(({ isHeard, mayBe }) => isHeard || mayBe.size > 0);
     assert.ok(mayHave, `${nameOf(channel)} heard from ${wordOf(actor)} of an end of ${job} that it knew nothing of`);
-    for (const one of oneWith(channel)) Object.assign(one, { isBroken: false, ending: actor });
+    for (const hearing of hearingsOf(channel)) Object.assign(hearing, { isBroken: false, ending: actor });
   }
-  for (const [channel, { isBroken }] of hearings) {
+  for (const [channel, { isBroken }] of Object.entries(hearings)) {
     assert.ok(!isBroken, `${nameOf(channel)} was told that ${job} is broken, and never of the end`);
   }
 }
@@ -232,7 +243,7 @@ function follow(hearing: Hearing, all: Hearing[], landing: Landing, job: string,
   if (!jobs.includes(job)) return;
   if (became === "told" || became === "refused") hearing.mayBe.delete(actor);
   if (became !== "told" || hearing.ending !== actor) return;
-  for (const one of all) Object.assign(one, { isHeard: false, mayBe: new Set(), ending: undefined });
+  for (const one of all) Object.assign(one, nothingHeard());
 }
 
 // ── 4. Failures in a row open, passes close.
@@ -350,13 +361,19 @@ function passOf({ passed }: JobExecutions, name: string): Execution[] {
 
 // ── Of the run itself.
 
+/** For how long a late pipeline may come: then its ids must have begun anew. */
+const BEGAN_ANEW_MS = 7 * 24 * 3_600_000;
+
 /** Where nothing goes wrong, a run says nothing of errors; where a channel or the store fails it, it does. */
 export function checkReports({ actors }: Played) {
-  for (const { order, struck, run, error, isDead, ...actor } of actors) {
-    const word = wordOf({ order, ...actor } as Actor);
-    const went = Object.entries(order.accidents).filter(([place]) => struck.has(place));
+  for (const actor of actors) {
+    const { struck, run, error, isDead } = actor;
+    const word = wordOf(actor);
+    const went = [...struck];
     const isStoreFailing = went.some(([place, fate]) => /^(read|count)$/.test(place) && /^(fails|loses)$/.test(fate));
-    const isAnew = /older than/.test(`${error?.message}`);
+    const { pipeline, at } = actor.counted;
+    const { latest, countedAt = "" } = actor.known;
+    const isAnew = pipeline < latest && at - Date.parse(countedAt) > BEGAN_ANEW_MS;
     assert.equal(error !== undefined, (isStoreFailing || isAnew) && !isDead, `${word}: ${error?.message}`);
     if (!run) continue;
     const failing = went.filter(([, fate]) => /^(fails|loses|refuses|hangs)$/.test(fate)).map(([place]) => place);
