@@ -8,6 +8,7 @@ import process from "node:process";
 import { describe, test } from "node:test";
 import fc from "fast-check";
 import type { JobExecutions } from "../check-failures.ts";
+import { KNOWN_ORDERS } from "./support/known-orders.ts";
 import type { Known } from "./support/model.ts";
 import { anyAccidents, anyOrders, anyPair, anyShuffle } from "./support/orders.ts";
 import { JOBS, type Landing, type Played, play } from "./support/play.ts";
@@ -130,32 +131,13 @@ const PROMISES: Checks = {
   "each upload has an id of its own": promises.checkUploads,
 };
 
-/** Stories that something broke before: each is played besides those that are drawn. */
-const BROKE_BEFORE = [
-  "none [3/5 of 10] F1 n2 late:P1 F3 F4",
-  "none [3/5 of 10] P1 n5 late:P4 late:F3 F6 F7",
-  "none [3/5 of 10] F1 F2 F3{note dies} away P4 P5 back P6",
-  "none [3/5 of 10] P1 P2 F3 F4 F5 late:P3 late:P4 again:P5",
-  "none [3/5 of 10] F1 F2 F3 P4 P5 P6 F7 F8 F9 P10 P11 P12",
-  "none [#own 3/5 of 10] F1 F2 F3 away:#own [3/5 of 10] P4 P5 P6 quiet:32",
-  "none [1/1 of 2] F1 quiet:32 late:F30",
-  "none [#own 1/5 of 10] F1{#own refuses} [ignore 1/5 of 10] late:F1 [1/5 of 10] P2",
-  "none [1/2 of 4] (F1{count echoes; #ci refuses}|FF2 aabbbbbb) P3 P4 P5",
-  "none [2/3 of 6] F1 F2 away P3 P4 F5 P6 F7 P8 back F9",
-  "none [#own 2/3 of 6] F1 F2 away P3 P4 F5 back F6 P7 P8",
-  "none [1/5 of 10] +1d F1{note dies} -18h n2 n3 -2h n4 +1d n5",
-  "none F1 F3 +5d late:F2",
-  "none F1 F3 +5d +5d late:F2",
-  "original:FPF [2/3 of 5] late:F1 n4",
-  "v3:FFF:consecutive [#own 3/5 of 10] F4",
-];
-
 const SHARED = { seed, numRuns, includeErrorInReport: true };
 
 const property = (orders: fc.Arbitrary<string>, check: (played: Played) => void) =>
   fc.asyncProperty(orders, async (words) => check(await play(`${words} ${CALM}`)));
 
-const examples = BROKE_BEFORE.map((words): [string] => [words]);
+/** Orders that broke something before are played besides those that are drawn. */
+const examples = KNOWN_ORDERS.map(({ words }): [string] => [words]);
 
 /** Plays as many stories as are asked for; resolves to which was the first that broke each promise. */
 async function playAll(orders: fc.Arbitrary<string>): Promise<Map<string, number>> {

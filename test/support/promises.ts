@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { type Alert, type Execution, type JobExecutions, SLACK, writeMessage } from "../../check-failures.ts";
-import { addressOf, commitOf, titleOf } from "./model.ts";
+import { addressOf, commitOf, type Rules, titleOf } from "./model.ts";
 import { type Actor, JOBS, type Landing, type Played, type Taken } from "./play.ts";
 
 const isOpen = (alert: Alert | undefined) => alert?.kind === "consecutive" || alert?.kind === "cumulative";
@@ -79,11 +79,18 @@ export function checkSaidIsTrue(played: Played) {
     );
     const said = `${nameOf(taken.channel)} was told by ${wordOf(actor)} that ${job} is ${alert.kind}`;
     if (changed) checkFacts(played, taken, truthOf(played, job, changed), said);
+    if (changed?.happening.what === "counted") checkReason(alert, changed.happening.rules, said);
     const told = played.landings.findLast((landing) => landing.actor === actor && isCounted(landing));
     assert.ok(told, `${said} before it was counted`);
     checkNow(taken, truthOf(played, job, told), said);
     checkText(taken, said);
   }
+}
+
+/** Nobody is told of less than the rules ask for. */
+function checkReason({ kind, times = 0 }: Alert, { inARow, often }: Rules, said: string) {
+  const least = { consecutive: inARow, cumulative: often, recovered: inARow, gone: 0 }[kind];
+  assert.ok(times >= least, `${said} after ${times} times, with ${least} as the threshold`);
 }
 
 function checkFacts(played: Played, { news: { alert, job } }: Taken, truth: Fact[], said: string) {
