@@ -902,7 +902,7 @@ export const SLACK: Format = {
 export const MARKDOWN: Format = {
   text: (data) =>
     toOneLine(data)
-      .replace(/[\\`*[\]<>&~]|(?<![\p{L}\p{N}])_+|^\s*([#+=-]|\d+[.)])/gu, (mark) => mark.replace(/[^\s\d]/g, "\\$&"))
+      .replace(/[\\`*[\]<>&~|$]|(?<![\p{L}\p{N}])_+|^\s*([#+=-]|\d+[.)])/gu, (mark) => mark.replace(/[^\s\d]/g, "\\$&"))
       .replace(/[@#](?=\w)|(?<=\bGH)-(?=\d)/gi, "$&\u2060")
       .replace(EMOJI, ":\u2060"),
   link: (label, url) => `[${MARKDOWN.text(label)}](${encodeIn(url, /[<>()\\`]/g)})`,
@@ -1199,7 +1199,7 @@ export function describeRun(run: Run, { pipeline, limits, broadcast, dryRun }: T
   const outcomes: Record<Update["outcome"], string> = {
     counted: `${is} counted${stored === 0 ? ", a new document" : order}: ${jobs}`,
     late: `is older than ${stored}: it ${is} filed, and no alert changes`,
-    "nothing-ran": `${is} not counted: ${jobs}`,
+    "nothing-ran": `${dryRun ? "would not be" : "is not"} counted: ${jobs}`,
   };
   const would = run.messages.map((message) => {
     const channel = message.channel || broadcast;
@@ -1768,6 +1768,9 @@ const NO_ETAG = "an answer without an ETag, as a proxy would give it";
 
 /** The SDK's client, by the runtime's global agents, which know of proxies. */
 export function openS3(access: StoreAccess, bucket: string): S3Client {
+  // On a connection that it reuses, Deno sends an upload again by itself.
+  if (process.versions.deno)
+    for (const { globalAgent } of [http, https]) Object.assign(globalAgent, { keepAlive: false });
   const region = access.AWS_REGION ?? access.AWS_DEFAULT_REGION;
   const hasEndpoint = (access.AWS_ENDPOINT_URL_S3 ?? access.AWS_ENDPOINT_URL) !== undefined;
   return new S3Client({
