@@ -138,7 +138,7 @@ function checkNow({ news, actor }: Taken, truth: Fact[], said: string) {
   const ended = truth.slice(0, truth.findLastIndex((one) => one.failing) + 1);
   const streak = ended.slice(ended.findLastIndex((one) => !one.failing) + 1);
   const failed = (alert.kind === "consecutive" ? streak : truth).flatMap((one) => (one.failing ? (one.id ?? []) : []));
-  assert.equal(failures.length > 0, isOpen(alert), `${said}, with links to ${failures}`);
+  assert.equal(failures.length > 0, isOpen(alert) && failed.length > 0, `${said}, with links to ${failures}`);
   assert.deepEqual(failures, isOpen(alert) ? failed.slice(-failures.length) : [], `${said}, with links`);
 }
 
