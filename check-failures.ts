@@ -871,9 +871,7 @@ export function untoldSince({ alert }: TrackedJob): string | undefined {
 
 const MAX_MESSAGE = 3_900; // UTF-16 units as sent: Slack shows some 4,000 well
 const MAX_LABEL = 80; // of a project's or branch's name, and of a stage with a reason
-const MAX_NAME = 300; // of a job in the first line
-const MAX_MENTIONS = 300; // in all: the paragraphs need the room
-const MAX_ADDRESS = 300; // as sent: a longer one is left out
+const MAX_PART = 300; // of a job in the first line, of all mentions, of an address: a longer one is left out
 const MAX_SUBJECT = 250; // GitHub takes 256 characters for the title of an issue
 
 /** How a chat writes a text that is data, a link with such a label, and a mention. */
@@ -924,52 +922,38 @@ function encodeIn(url: string, marks: RegExp) {
   return url.replace(/[\s\p{Cc}]/gu, encodeURIComponent).replace(marks, encode);
 }
 
-/** How news of each kind begins, its word, and what is said of its jobs; the gravest first. */
-const KINDS: Record<Kind, { sign: string; word: string; describe: (group: Group, context: Context) => string }> = {
-  consecutive: {
-    sign: "🔴",
-    word: "broken",
-    describe: (group, context) => `failed ${formatTimes(group)} in a row${describeTurn(group, context)}`,
-  },
-  cumulative: {
-    sign: "🟠",
-    word: "failing often",
-    describe: (group) => `failed ${formatTimes(group)} in the last ${formatSpan(group, "executions")} executions`,
-  },
-  recovered: { sign: "🟢", word: "recovered", describe: describeRecovered },
-  gone: {
-    sign: "⚪",
-    word: "gone",
-    describe: ({ length }) =>
-      `${length === 1 ? "does" : "do"} not count any more (renamed, removed, ignored, or allowed to fail)`,
-  },
+/** How news of each kind begins, and its word; the gravest first. */
+const KINDS: Record<Kind, { sign: string; word: string }> = {
+  consecutive: { sign: "🔴", word: "broken" },
+  cumulative: { sign: "🟠", word: "failing often" },
+  recovered: { sign: "🟢", word: "recovered" },
+  gone: { sign: "⚪", word: "gone" },
 };
 
 /** News that is told together: of jobs that one commit broke or mended, at one time. */
 type Group = [News, ...News[]];
 
-/** How a message is written. `title` is that of the commit at which all of it began, for the first line. */
-type Context = { task: Task; format: Format; links: Links; title: string | undefined };
-
 /**
  * The text of a message in the language of a chat, of at most 3,900 characters: a first line that
  * says all that a phone needs, then a paragraph for each group. What does not fit is counted.
  */
-export function writeMessage({ task, news, hello, mentions }: Message, format: Format): string {
-  const { CI_PIPELINE_ID: id, CI_PIPELINE_URL: url } = task.pipeline;
-  const links = linksOf(projectOf(task.pipeline), id, url);
-  const context = { task, format, links, title: commonTitle(news) };
-  const top = [hello ? writeHello(context) : [], news.length > 0 ? writeFirstLine(news, mentions, context) : []].flat();
-  const paragraphs = groupNews(news).map((group) => writeParagraph(group, context));
-  const andMore = (count: number) => (count > 0 ? [`and ${linkTo(links.pipeline, `${count} more`, format)}`] : []);
+export function writeMessage(message: Message, format: Format): string {
+  const context = contextOf(message, format);
+  const top = [
+    message.hello ? writeHello(context) : [],
+    message.news.length > 0 ? writeFirstLine(message, context) : [],
+  ];
+  const groups = groupNews(message.news);
+  const paragraphs = groups.map((group) => writeParagraph(group, context));
+  const andMore = (count: number) =>
+    count > 0 ? [`and ${context.linkTo(context.links.pipeline, `${count} more`)}`] : [];
 
   const write = (count: number, shown: number[]) => {
-    const left = paragraphs.slice(count).reduce((sum, { jobs }) => sum + jobs, 0);
     const texts = paragraphs.slice(0, count).map(({ head, list }, i) => {
       const items = list.slice(0, shown[i] ?? 0);
       return head + [...items, ...andMore(list.length - items.length)].join(", ");
     });
-    return [...top, ...texts, ...andMore(left)].join("\n\n");
+    return [...top.flat(), ...texts, ...andMore(groups.slice(count).flat().length)].join("\n\n");
   };
   const isShort = (text: string) => text.length <= MAX_MESSAGE;
   const most = mostThatFit(paragraphs.length, (count) => isShort(write(count, [])));
@@ -978,6 +962,23 @@ export function writeMessage({ task, news, hello, mentions }: Message, format: F
     shown[i] = mostThatFit(list.length, (count) => isShort(write(most, shown.with(i, count))));
   }
   return write(most, shown);
+}
+
+type Context = ReturnType<typeof contextOf>;
+
+/** What all of a message needs; `title` is that of the commit at which all that is told began. */
+function contextOf({ task, news }: Message, { text, link, mention }: Format) {
+  const { CI_PIPELINE_ID: id, CI_PIPELINE_URL, CI_PROJECT_PATH, CI_COMMIT_BRANCH, CI_COMMIT_SHA } = task.pipeline;
+  const links = linksOf(projectOf(task.pipeline), id, CI_PIPELINE_URL);
+  const linkTo = (url: string | null | undefined, label: string) =>
+    url && link("", url).length <= MAX_PART ? link(label, url) : text(label);
+  const names = [CI_PROJECT_PATH ?? "this project", CI_COMMIT_BRANCH ?? shorten(CI_COMMIT_SHA)];
+  const place = text(names.map((name) => cut(name, MAX_LABEL)).join(" "));
+  const pipeline = linkTo(links.pipeline, `pipeline ${id}`);
+  const [first, ...others] = news.map(({ alert }) => alert.turned);
+  const isCommon = others.every((turned) => turned?.commit === first?.commit);
+  const title = isCommon && first?.title ? cut(first.title, MAX_TITLE) : undefined;
+  return { task, text, mention, links, linkTo, place, pipeline, title };
 }
 
 /** How many fit: all, else as many as do while one more has to follow. */
@@ -1003,86 +1004,73 @@ function groupNews(news: News[]): Group[] {
   return groups.sort((a, b) => rankOf(a[0]) - rankOf(b[0]) || b.length - a.length);
 }
 
-/** The title of the commit at which all that is told began. */
-function commonTitle(news: News[]): string | undefined {
-  const [first, ...others] = news.map(({ alert }) => alert.turned);
-  const isCommon = others.every((turned) => turned?.commit === first?.commit);
-  return isCommon && first?.title ? cut(first.title, MAX_TITLE) : undefined;
-}
-
-function writeFirstLine(news: News[], mentions: string[], context: Context): string {
-  const { format, title } = context;
+function writeFirstLine({ news, mentions }: Message, { text, mention, place, pipeline, title }: Context): string {
   const counts = Object.entries(KINDS).flatMap(([kind, { sign, word }]) => {
-    const jobs = news.flatMap(({ alert, job }) => (alert.kind === kind ? format.text(job) : []));
+    const jobs = news.flatMap(({ alert, job }) => (alert.kind === kind ? text(job) : []));
     if (jobs.length === 0) return [];
-    const isName = jobs.length === 1 && `${jobs}`.length <= MAX_NAME;
+    const isName = jobs.length === 1 && `${jobs}`.length <= MAX_PART;
     return `${sign} ${isName ? jobs[0] : formatCount(jobs.length, "job")} ${word}`;
   });
-  const since = title ? ` since "${format.text(title)}"` : "";
-  const line = `${counts.join(", ")} in ${writePlace(context)}${since}, ${linkPipeline(context)}`;
-  const names = mentions.flatMap((mention) => format.mention(mention) || []);
-  const most = mostThatFit(names.length, (count) => names.slice(0, count).join(" ").length <= MAX_MENTIONS);
-  return [...names.slice(0, most), line].join(" ");
-}
-
-function writePlace({ task, format: { text } }: Context) {
-  const { CI_PROJECT_PATH: name = "this project", CI_COMMIT_BRANCH: branch, CI_COMMIT_SHA: commit } = task.pipeline;
-  return text(`${cut(name, MAX_LABEL)} ${cut(branch ?? shorten(commit), MAX_LABEL)}`);
-}
-
-function linkPipeline({ task, format, links }: Context) {
-  return linkTo(links.pipeline, `pipeline ${task.pipeline.CI_PIPELINE_ID}`, format);
+  const since = title ? ` since "${text(title)}"` : "";
+  const names = mentions.flatMap((name) => mention(name) || []);
+  const most = mostThatFit(names.length, (count) => names.slice(0, count).join(" ").length <= MAX_PART);
+  return [...names.slice(0, most), `${counts.join(", ")} in ${place}${since}, ${pipeline}`].join(" ");
 }
 
 /** What is told of a group: a line, and a list below it, of which only a part may fit. */
-function writeParagraph(group: Group, context: Context): { head: string; list: string[]; jobs: number } {
-  const { task, format, links } = context;
+function writeParagraph(group: Group, context: Context): { head: string; list: string[] } {
+  const { task, text, links, linkTo } = context;
   const [{ alert, failures, hasPassedSince }] = group;
-  const { sign, describe } = KINDS[alert.kind];
+  const { sign } = KINDS[alert.kind];
   const isAlone = group.length === 1;
-  const details = group.map((news) => detailsOf(news, format));
+  const details = group.map((news) => detailsOf(news, text));
   const isShared = details.every((detail) => detail === details[0]); // then they are told once
   const names = group.map(({ job, listed, failures }, i) => {
     const url = listed?.url ?? links.job(listed?.id ?? failures.at(-1));
-    return linkTo(url, job, format) + (isShared ? "" : details[i]);
+    return linkTo(url, job) + (isShared ? "" : details[i]);
   });
   const lateMs = task.now.getTime() - Date.parse(alert.changed_at);
   const late = lateMs >= HOUR_MS ? `, ${formatDuration(lateMs)} ago` : "";
   const since = hasPassedSince ? `, and ${isAlone ? "has" : "have"} passed since` : "";
   const subject = `${isAlone ? names[0] : formatCount(group.length, "job")}${isShared ? details[0] : ""}`;
-  const head = `${sign} ${subject} ${describe(group, context)}${late}${since}`;
-  if (!isAlone) return { head: `${head}\n`, list: names, jobs: group.length };
-  const linked = failures.map((id) => linkTo(links.job(id), `${id}`, format));
-  return { head: linked.length > 0 ? `${head}\nfailures: ` : head, list: linked, jobs: 1 };
+  const head = `${sign} ${subject} ${describeGroup(group, context)}${late}${since}`;
+  if (!isAlone) return { head: `${head}\n`, list: names };
+  const list = failures.map((id) => linkTo(links.job(id), `${id}`));
+  return { head: list.length > 0 ? `${head}\nfailures: ` : head, list };
 }
 
 /** Behind a job's name: where it failed, and why, if that says more than "the script failed". */
-function detailsOf({ listed, alert }: News, { text }: Format) {
+function detailsOf({ listed, alert }: News, text: Format["text"]) {
   const reason = listed?.reason === "script_failure" ? undefined : listed?.reason;
   const known = isOpen(alert) ? [listed?.stage, reason].filter(Boolean) : [];
   return known.length > 0 ? ` (${text(cut(known.join(": "), MAX_LABEL))})` : "";
 }
 
-function describeRecovered(group: Group, context: Context) {
+/** What is said of the jobs of a group, behind their names. */
+function describeGroup(group: Group, context: Context): string {
+  const [{ alert }] = group;
+  const isAlone = group.length === 1;
+  const times = formatSpan(group, "times");
+  const inARow = `${times} ${times === "1" ? "time" : "times"} in a row${describeTurn(alert, context)}`;
+  if (alert.kind === "consecutive") return `failed ${inARow}`;
+  if (alert.kind === "cumulative")
+    return `failed ${times} times in the last ${formatSpan(group, "executions")} executions`;
+  const does = isAlone ? "does" : "do";
+  if (alert.kind === "gone") return `${does} not count any more (renamed, removed, ignored, or allowed to fail)`;
   const longestMs = Math.max(...group.map(({ alert }) => Date.parse(alert.changed_at) - Date.parse(alert.at)));
-  const alerts = group.length === 1 ? "its alert was open for" : "their alerts were open for up to";
-  return `passed ${formatTimes(group)} in a row${describeTurn(group, context)}; ${alerts} ${formatDuration(longestMs)}`;
+  const alerts = isAlone ? "its alert was open for" : "their alerts were open for up to";
+  return `passed ${inARow}; ${alerts} ${formatDuration(longestMs)}`;
 }
 
 /** Where the streak began; a title that the first line has is not told again. */
-function describeTurn([{ alert }]: Group, { format, links, title: told }: Context) {
-  if (!alert.turned) return "";
-  const { commit, from, title } = alert.turned;
-  const first = `, first at ${linkTo(links.commit(commit), shorten(commit), format)}`;
+function describeTurn({ kind, turned }: Alert, { text, links, linkTo, title: told }: Context) {
+  if (!turned) return "";
+  const { commit, from, title } = turned;
+  const first = `, first at ${linkTo(links.commit(commit), shorten(commit))}`;
   if (from === undefined) return `${first} or earlier`;
-  if (from === commit) return `${first}, which had ${alert.kind === "recovered" ? "failed" : "passed"} before`;
-  const changes = linkTo(links.compare(from, commit), `changes since ${shorten(from)}`, format);
-  return `${first}${title && !told ? ` "${format.text(cut(title, MAX_TITLE))}"` : ""}, ${changes}`;
-}
-
-function formatTimes(group: Group) {
-  const times = formatSpan(group, "times");
-  return `${times} ${times === "1" ? "time" : "times"}`;
+  if (from === commit) return `${first}, which had ${kind === "recovered" ? "failed" : "passed"} before`;
+  const changes = linkTo(links.compare(from, commit), `changes since ${shorten(from)}`);
+  return `${first}${title && !told ? ` "${text(cut(title, MAX_TITLE))}"` : ""}, ${changes}`;
 }
 
 /** The numbers of a group as `10`, or `8 to 10` where they differ. */
@@ -1093,10 +1081,10 @@ function formatSpan(group: Group, key: "times" | "executions") {
 }
 
 /** The message of the first day: whoever sees it later knows that the document was lost. */
-function writeHello(context: Context): string {
+function writeHello({ task, place, pipeline }: Context): string {
   return [
-    `👋 check-failures now watches the CI jobs of ${writePlace(context)}, from ${linkPipeline(context)} on.`,
-    `It will speak when a job has failed ${describeThresholds(context.task.limits)}, and when a broken job has recovered. Until then it is silent.`,
+    `👋 check-failures now watches the CI jobs of ${place}, from ${pipeline} on.`,
+    `It will speak when a job has failed ${describeThresholds(task.limits)}, and when a broken job has recovered. Until then it is silent.`,
     "Have you seen this message before? Then its document was lost, and with it the open alerts.",
   ].join("\n");
 }
@@ -1107,8 +1095,6 @@ function projectOf({ CI_PROJECT_PATH: name, CI_PROJECT_URL: url, GITLAB_CI, GITH
   const ci = GITHUB_ACTIONS === "true" ? "github" : gitlab;
   return { ...(name ? { name } : {}), ...(url ? { url } : {}), ...(ci ? { ci } : {}) };
 }
-
-type Links = ReturnType<typeof linksOf>;
 
 /** The pages of a pipeline, as far as the project's address and its CI are known. */
 export function linksOf({ ci, url: home }: Project, pipelineId: number, pipelineUrl?: string) {
@@ -1121,10 +1107,6 @@ export function linksOf({ ci, url: home }: Project, pipelineId: number, pipeline
     compare: (from: string, to: string) => page(`compare/${encode(from)}...${encode(to)}`),
     job: (id: number | undefined) => (id ? page(`${ci === "github" ? "runs" : "jobs"}/${id}`) : undefined),
   };
-}
-
-function linkTo(url: string | null | undefined, label: string, { text, link }: Format) {
-  return url && link("", url).length <= MAX_ADDRESS ? link(label, url) : text(label);
 }
 
 // --- Report: what a run and a report say of the document, to people and to programs.
