@@ -54,7 +54,10 @@ const [MINUTE_MS, HOUR_MS, DAY_MS] = [60_000, 3_600_000, 86_400_000];
 // --- Document: what is stored between two pipelines, as DataDog's job_executions.v2.json has it.
 
 /** An object, and no array: valibot's own schemas take both. */
-const PlainObject = v.custom<Record<string, unknown>>(isPlainObject, "Expected an object");
+const PlainObject = v.custom<Record<string, unknown>>(
+  (value) => typeof value === "object" && value !== null && !Array.isArray(value),
+  "Expected an object",
+);
 const Count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const TIME = /^\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:?\d\d)$/;
 const Timestamp = v.pipe(
@@ -175,10 +178,6 @@ function orNothing<T extends v.GenericSchema>(schema: T) {
   return v.fallback(v.nullish(schema), undefined);
 }
 
-function isPlainObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
 /** An object as a Map: valibot's own schemas drop jobs named `constructor` or `__proto__`. */
 function mapOf<T extends v.GenericSchema>(values: T) {
   const toEntries = v.transform((object: Record<string, unknown>) => new Map(Object.entries(object)));
@@ -284,7 +283,6 @@ export function uploadJobExecutions(document: JobExecutions, version: Version, s
   return store.write(Buffer.from(JSON.stringify(toStored(document))), version, signal);
 }
 
-/** The document as it is stored. */
 function toStored({ jobs, passed, days, ...rest }: JobExecutions) {
   const passes = passed.size > 0 ? { passed: Object.fromEntries(passed) } : {};
   return { ...rest, ...(days > 0 ? { days } : {}), jobs: Object.fromEntries(jobs), ...passes };
@@ -495,7 +493,8 @@ function changeAlert(job: TrackedJob, change: Change | undefined, when: When): A
   const alert = job.alert && isOlder ? { ...job.alert, ...factsOf(job, job.alert.kind) } : job.alert;
   if (!change || (change === "gone" && !isOpen(alert))) return alert;
   if (change === "flaky") return alert && { ...alert, flaky: true };
-  const changed = { ...when, kind: change, flaky: undefined, ...factsOf(job, change) };
+  const reset = { flaky: undefined, times: undefined, executions: undefined, turned: undefined };
+  const changed = { ...reset, ...when, kind: change, ...factsOf(job, change) };
   if (!alert || !isOpen(alert)) {
     // Somebody may still wait for the end of a broken alert before: then this one is its sequel, whose end is told.
     const isSequel = change === "cumulative" && isToBeTold(alert);
@@ -510,6 +509,8 @@ function changeAlert(job: TrackedJob, change: Change | undefined, when: When): A
 /** What is said of an alert: how often the job failed or passed, and where that streak began. */
 function factsOf(job: TrackedJob, kind: Kind): Pick<Alert, "times" | "executions" | "turned"> {
   const executions = sinceAlertBefore(job);
+  if (kind === "gone") return {};
+  if (kind === "cumulative") return { times: failuresIn(executions).length, executions: executions.length };
   const failing = kind === "consecutive";
   const end = executions.findLastIndex((one) => one.failing === failing) + 1;
   const streak = lastThat(executions.slice(0, end), failing);
@@ -517,13 +518,7 @@ function factsOf(job: TrackedJob, kind: Kind): Pick<Alert, "times" | "executions
   const before = first && job.jobs_info[job.jobs_info.indexOf(first) - 1];
   const from = before && before.failing !== failing ? (before.commit ?? undefined) : undefined;
   const turned = first?.commit ? { commit: first.commit, title: first.title, from } : undefined;
-  const times = Math.max(streak.length, failing ? failedInARow(job) : 0);
-  return {
-    consecutive: { times, executions: undefined, turned },
-    cumulative: { times: failuresIn(executions).length, executions: executions.length, turned: undefined },
-    recovered: { times, executions: undefined, turned },
-    gone: { times: undefined, executions: undefined, turned: undefined },
-  }[kind];
+  return { times: Math.max(streak.length, failing ? failedInARow(job) : 0), turned };
 }
 
 /** The executions as a strip, the oldest first. */
@@ -595,7 +590,7 @@ const JobInFile = v.object({
 
 /** A file of jobs: an array of them, or one or more pages, each with the number of jobs on all pages. */
 const PagesOfJobs = v.lazy((json) => {
-  const isPaged = [json].flat().some((item) => isPlainObject(item) && "jobs" in item);
+  const isPaged = [json].flat().some((item) => v.is(PlainObject, item) && "jobs" in item);
   const Page = v.object({ total_count: v.fallback(v.number(), 0), jobs: v.array(JobInFile) });
   const toArray = v.transform((page: unknown) => [page].flat());
   const toPages = v.transform((jobs: ListedJob[]) => [{ total_count: 0, jobs }]);
@@ -874,18 +869,13 @@ const MAX_LABEL = 80; // of a project's or branch's name, and of a stage with a 
 const MAX_PART = 300; // of a job in the first line, of all mentions, of an address: a longer one is left out
 const MAX_SUBJECT = 250; // GitHub takes 256 characters for the title of an issue
 
-/** How a chat writes a text that is data, a link with such a label, and a mention. */
-export type Format = {
-  text: (data: string) => string;
-  link: (label: string, url: string) => string;
-  mention: (mention: string) => string;
-};
+/** How a chat writes a text that is data, and a link with such a label. */
+export type Format = { text: (data: string) => string; link: (label: string, url: string) => string };
 
 /** Slack's mrkdwn. */
 export const SLACK: Format = {
   text: (data) => escapeText(toOneLine(data).replace(MARKS, "\u2060$&").replace(EMOJI, ":\u2060")),
   link: (label, url) => `<${escapeText(encodeIn(url, /[<>|`]/g))}|${SLACK.text(label).replaceAll("|", "/")}>`,
-  mention: (mention) => mention,
 };
 
 /** CommonMark, as GitHub, Teams and Discord read it. There, `@name` pings, and `#12` is an issue. */
@@ -896,7 +886,6 @@ export const MARKDOWN: Format = {
       .replace(/[@#](?=\w)|(?<=\bGH)-(?=\d)/gi, "$&\u2060")
       .replace(EMOJI, ":\u2060"),
   link: (label, url) => `[${MARKDOWN.text(label)}](${encodeIn(url, /[<>()\\`]/g)})`,
-  mention: () => "",
 };
 
 /** For where there is no markup: links with their addresses, unless these end with the label. */
@@ -906,7 +895,6 @@ export const PLAIN: Format = {
     const address = encodeIn(url, /[<>]/g);
     return address.endsWith(`/${label}`) ? address : `${toOneLine(label)} (${address})`;
   },
-  mention: () => "",
 };
 
 // What is markup at the edge of a word: an invisible character (U+2060) there makes it plain text.
@@ -941,7 +929,7 @@ export function writeMessage(message: Message, format: Format): string {
   const context = contextOf(message, format);
   const top = [
     message.hello ? writeHello(context) : [],
-    message.news.length > 0 ? writeFirstLine(message, context) : [],
+    message.news.length > 0 ? writeFirstLine(message.news, context) : [],
   ];
   const groups = groupNews(message.news);
   const paragraphs = groups.map((group) => writeParagraph(group, context));
@@ -967,7 +955,8 @@ export function writeMessage(message: Message, format: Format): string {
 type Context = ReturnType<typeof contextOf>;
 
 /** What all of a message needs; `title` is that of the commit at which all that is told began. */
-function contextOf({ task, news }: Message, { text, link, mention }: Format) {
+function contextOf({ task, news, mentions: asked }: Message, format: Format) {
+  const { text, link } = format;
   const { CI_PIPELINE_ID: id, CI_PIPELINE_URL, CI_PROJECT_PATH, CI_COMMIT_BRANCH, CI_COMMIT_SHA } = task.pipeline;
   const links = linksOf(projectOf(task.pipeline), id, CI_PIPELINE_URL);
   const linkTo = (url: string | null | undefined, label: string) =>
@@ -978,7 +967,8 @@ function contextOf({ task, news }: Message, { text, link, mention }: Format) {
   const [first, ...others] = news.map(({ alert }) => alert.turned);
   const isCommon = others.every((turned) => turned?.commit === first?.commit);
   const title = isCommon && first?.title ? cut(first.title, MAX_TITLE) : undefined;
-  return { task, text, mention, links, linkTo, place, pipeline, title };
+  const mentions = format === SLACK ? asked : []; // elsewhere these would ping nobody
+  return { task, text, mentions, links, linkTo, place, pipeline, title };
 }
 
 /** How many fit: all, else as many as do while one more has to follow. */
@@ -1004,7 +994,7 @@ function groupNews(news: News[]): Group[] {
   return groups.sort((a, b) => rankOf(a[0]) - rankOf(b[0]) || b.length - a.length);
 }
 
-function writeFirstLine({ news, mentions }: Message, { text, mention, place, pipeline, title }: Context): string {
+function writeFirstLine(news: News[], { text, mentions, place, pipeline, title }: Context): string {
   const counts = Object.entries(KINDS).flatMap(([kind, { sign, word }]) => {
     const jobs = news.flatMap(({ alert, job }) => (alert.kind === kind ? text(job) : []));
     if (jobs.length === 0) return [];
@@ -1012,9 +1002,8 @@ function writeFirstLine({ news, mentions }: Message, { text, mention, place, pip
     return `${sign} ${isName ? jobs[0] : formatCount(jobs.length, "job")} ${word}`;
   });
   const since = title ? ` since "${text(title)}"` : "";
-  const names = mentions.flatMap((name) => mention(name) || []);
-  const most = mostThatFit(names.length, (count) => names.slice(0, count).join(" ").length <= MAX_PART);
-  return [...names.slice(0, most), `${counts.join(", ")} in ${place}${since}, ${pipeline}`].join(" ");
+  const most = mostThatFit(mentions.length, (count) => mentions.slice(0, count).join(" ").length <= MAX_PART);
+  return [...mentions.slice(0, most), `${counts.join(", ")} in ${place}${since}, ${pipeline}`].join(" ");
 }
 
 /** What is told of a group: a line, and a list below it, of which only a part may fit. */
@@ -1050,11 +1039,11 @@ function detailsOf({ listed, alert }: News, text: Format["text"]) {
 function describeGroup(group: Group, context: Context): string {
   const [{ alert }] = group;
   const isAlone = group.length === 1;
-  const times = formatSpan(group, "times");
-  const inARow = `${times} ${times === "1" ? "time" : "times"} in a row${describeTurn(alert, context)}`;
+  const span = formatSpan(group, "times");
+  const times = `${span} ${span === "1" ? "time" : "times"}`;
+  const inARow = `${times} in a row${describeTurn(alert, context)}`;
   if (alert.kind === "consecutive") return `failed ${inARow}`;
-  if (alert.kind === "cumulative")
-    return `failed ${times} times in the last ${formatSpan(group, "executions")} executions`;
+  if (alert.kind === "cumulative") return `failed ${times} in the last ${formatSpan(group, "executions")} executions`;
   const does = isAlone ? "does" : "do";
   if (alert.kind === "gone") return `${does} not count any more (renamed, removed, ignored, or allowed to fail)`;
   const longestMs = Math.max(...group.map(({ alert }) => Date.parse(alert.changed_at) - Date.parse(alert.at)));
@@ -1118,15 +1107,10 @@ export type Row = { name: string; job: TrackedJob; failures: number };
 /** The tracked jobs: broken ones first, then those that fail often, then by failures and name. */
 export function sortJobs(jobs: Map<string, TrackedJob>): Row[] {
   const rankOf = ({ alert }: TrackedJob) => (alert && isOpen(alert) ? Object.keys(KINDS).indexOf(alert.kind) : 2);
-  return [...jobs]
-    .map(([name, job]) => ({ name, job, failures: failuresIn(job.jobs_info).length, key: naturalKey(name) }))
-    .sort(
-      (a, b) =>
-        rankOf(a.job) - rankOf(b.job) ||
-        b.failures - a.failures ||
-        b.job.consecutive_failures - a.job.consecutive_failures ||
-        compare(a.key, b.key),
-    );
+  const rows = [...jobs].map(([name, job]) => {
+    return { name, job, rank: rankOf(job), failures: failuresIn(job.jobs_info).length, key: naturalKey(name) };
+  });
+  return rows.sort((a, b) => a.rank - b.rank || b.failures - a.failures || compare(a.key, b.key));
 }
 
 /** The tracked jobs as a table, at most so many rows. The name is last: none can break a column. */
@@ -1202,14 +1186,14 @@ function countJobs({ listing, ran }: Update) {
 /** A line for each channel that was not told, and why: of the broadcast channel, an error. */
 export function describeFailures(deliveries: Delivery[], { broadcast }: Task) {
   const describe = ({ channel, failure }: Delivery) => {
+    if (!failure) return [];
     const place = channel || broadcast;
-    const what = failure?.mayBeTaken ? "may not have been told" : "was not told";
-    const why = `${failure?.message}, then retry this job (the next run tells it too)`;
-    return failure ? `${place ? `${place} ${what}: ` : ""}${why}` : [];
+    const what = failure.mayBeTaken ? "may not have been told" : "was not told";
+    return `${place ? `${place} ${what}: ` : ""}${failure.message}, then retry this job (the next run tells it too)`;
   };
-  const ofBroadcast = deliveries.filter(({ channel }) => channel === "");
-  const others = deliveries.filter(({ channel }) => channel !== "");
-  return { errors: ofBroadcast.flatMap(describe), warnings: others.flatMap(describe) };
+  const isBroadcast = ({ channel }: Delivery) => channel === "";
+  const others = deliveries.filter((delivery) => !isBroadcast(delivery));
+  return { errors: deliveries.filter(isBroadcast).flatMap(describe), warnings: others.flatMap(describe) };
 }
 
 /** What a report says of a document: whose it is, its latest pipeline, and what is not told. */
@@ -1238,16 +1222,11 @@ export type Variables = Record<string, string | undefined>;
 
 const REQUIRED = ""; // a default that fits no variable: it must be set
 const TEXT = v.string();
-const OFTEN = "5";
-const WINDOW = "10";
 const DOCUMENT = matching(/^(s3:\/\/[^/]+\/.+|(?!s3:|file:|\S*:\/\/).+)$/i, "a path or s3://, e.g. s3://ci/jobs.json");
 const ENCRYPTIONS = oneOf("none", "AES256", "aws:kms", "aws:kms:dsse");
 const COMMIT = matching(/^[0-9a-f]{7,64}$/i, "7 to 64 hex digits, e.g. 0ddba11");
-const CHANNEL = matching(/^\S+$/, "a channel, e.g. #ci-alerts");
-const KEY = v.pipe(
-  token("AKIA..."),
-  v.transform(() => undefined),
-); // only checked here: the SDK takes it from its place
+const nothing = v.transform((_: string) => undefined);
+const KEY = v.pipe(token("AKIA..."), nothing); // only checked here: the SDK takes it from its place
 
 const Settings = v.object({
   pipeline: v.object({
@@ -1256,15 +1235,15 @@ const Settings = v.object({
     CI_COMMIT_MESSAGE: env("the commit's message: its first line is told as its title", TEXT),
     CI_COMMIT_BRANCH: env("the branch of the pipeline", TEXT),
     CI_PROJECT_PATH: env("the project's name, in messages and in the document", TEXT),
-    CI_PROJECT_URL: env("the project's page, for links", baseUrl("gitlab.example.com/acme/shop")),
+    CI_PROJECT_URL: env("the project's page, for links", httpUrl("gitlab.example.com/acme/shop")),
     CI_PIPELINE_URL: env("the pipeline's page, for links", httpUrl("ci.example.com/1005")),
     GITLAB_CI: env("`true`: links to commits and jobs are GitLab's", TEXT),
     GITHUB_ACTIONS: env("`true`: links to commits and jobs are GitHub's", TEXT),
   }),
   limits: v.object({
     CONSECUTIVE_THRESHOLD: env("failures in a row that open an alert, and passes that close it", integer("3"), "3"),
-    CUMULATIVE_THRESHOLD: env("failures in the last executions that open an alert", integer(OFTEN), OFTEN),
-    CUMULATIVE_LENGTH: env("how many executions are the last ones, at least", integer(WINDOW), WINDOW),
+    CUMULATIVE_THRESHOLD: env("failures in the last executions that open an alert", integer("5"), "5"),
+    CUMULATIVE_LENGTH: env("how many executions are the last ones, at least", integer("10"), "10"),
     JOB_RULES: env("lines of a pattern of jobs and what is said of them (see above)", rules(), ""),
     IGNORE_FAILURES: env("patterns of reasons that are not counted, e.g. `runner_system_failure`", patterns(), ""),
   }),
@@ -1277,21 +1256,26 @@ const Settings = v.object({
     AWS_SESSION_TOKEN: env("likewise", KEY),
     AWS_REGION: env("the bucket's region", TEXT),
     AWS_DEFAULT_REGION: env("the bucket's region where `AWS_REGION` is not set", TEXT),
-    AWS_ENDPOINT_URL_S3: env("an S3 that is not AWS's, addressed path-style", baseUrl("s3.example.com")),
-    AWS_ENDPOINT_URL: env("an endpoint for all of AWS, if that for S3 is not set", baseUrl("s3.example.com")),
+    AWS_ENDPOINT_URL_S3: env("an S3 that is not AWS's, addressed path-style", httpUrl("s3.example.com")),
+    AWS_ENDPOINT_URL: env("an endpoint for all of AWS, if that for S3 is not set", httpUrl("s3.example.com")),
   }),
   jobs: v.object({
     PIPELINE_JOBS_FILE: env("a file of the pipeline's jobs, instead of GitLab's API", TEXT),
-    CI_API_V4_URL: env("GitLab's API; required without `PIPELINE_JOBS_FILE`", baseUrl("gitlab.example.com/api/v4")),
+    CI_API_V4_URL: env("GitLab's API; required without `PIPELINE_JOBS_FILE`", httpUrl("gitlab.example.com/api/v4")),
     CI_PROJECT_ID: env("the project's id there; required likewise", matching(/^\S+$/, "a project's id, e.g. 4242")),
     GITLAB_TOKEN: env("its token, with `read_api`; this, `CI_JOB_TOKEN` or a file is required", token("glpat-...")),
     CI_JOB_TOKEN: env("GitLab's own token: lists jobs from GitLab 18 on, no child pipelines", token("glcbt-...")),
   }),
   sender: v.object({
     SLACK_API_TOKEN: env("a bot token; where `CI` is set, this or `ALERT_COMMAND` is required", token("xoxb-...")),
-    SLACK_CHANNEL: env("the channel that hears everything", CHANNEL),
+    SLACK_CHANNEL: env("the channel that hears everything", matching(/^\S+$/, "a channel, e.g. #ci-alerts")),
     ALERT_COMMAND: env("a command that gets each message on stdin, instead of Slack; `cat`: the log", TEXT),
-    SLACK_API_URL: env("Slack's API", baseUrl("slack.com/api"), "https://slack.com/api"),
+    SLACK_API_URL: env("Slack's API", httpUrl("slack.com/api"), "https://slack.com/api"),
+  }),
+  commandLine: v.object({
+    CI: env("set by a CI: some variables are required then", TEXT),
+    CI_DEFAULT_BRANCH: env("where it is set, pipelines of other branches are not counted", TEXT),
+    DEBUG: env("errors with their stack traces", TEXT),
   }),
 });
 type Settings = v.InferOutput<typeof Settings>;
@@ -1301,13 +1285,6 @@ export type Limits = Settings["limits"];
 type StoreAccess = Settings["store"];
 type JobsAccess = Settings["jobs"];
 type SenderAccess = Settings["sender"];
-
-/** What only the command line looks at. */
-const Display = v.object({
-  CI: env("set by a CI: some variables are required then", TEXT),
-  CI_DEFAULT_BRANCH: env("where it is set, pipelines of other branches are not counted", TEXT),
-  DEBUG: env("errors with their stack traces", TEXT),
-});
 
 /** Variables whose values are never printed. */
 const SECRETS = /^((GITLAB|CI_JOB|SLACK_API|AWS_\w+)_TOKEN|AWS_SECRET_ACCESS_KEY)$/;
@@ -1365,14 +1342,13 @@ function parseParts<T extends Parts>(schema: T, variables: Variables): v.InferOu
 }
 
 /** Each variable with its description and its default: `required` where it must be set. */
-export function describeSettings(): { name: string; standard: string; description: string }[] {
-  const parts = [...Object.values(Settings.entries), Display];
-  return parts.flatMap(({ entries }) =>
-    Object.entries(entries).map(([name, schema]) => {
-      const standard = v.is(schema, undefined) ? (v.getDefault(schema) ?? "") : "required";
-      return { name, standard, description: v.getDescription(schema) ?? "" };
-    }),
-  );
+export function describeSettings() {
+  const parts = Object.values(Settings.entries);
+  const variables = parts.flatMap(({ entries }) => Object.entries<v.GenericSchema>(entries));
+  return variables.map(([name, schema]) => {
+    const standard = v.is(schema, undefined) ? (v.getDefault(schema) ?? "") : "required";
+    return { name, standard, description: v.getDescription(schema) ?? "" };
+  });
 }
 
 /** A variable: its description, what it must look like, and its default or `REQUIRED`. */
@@ -1422,15 +1398,11 @@ function rules() {
   return v.pipe(v.string(), toRules);
 }
 
+/** An address, without slashes at its end, as paths are added to it. */
 function httpUrl(example: string) {
   const expected = `an http or https URL without a password, e.g. https://${example}`;
-  return v.pipe(matching(/^https?:\/\/[^\s/@]+([/?#]\S*)?$/, expected), v.url(expected));
-}
-
-/** An address to which paths are added. */
-function baseUrl(example: string) {
-  const toBase = v.transform((url: string) => url.replace(/\/+$/, ""));
-  return v.pipe(httpUrl(example), toBase);
+  const withoutSlash = v.transform((url: string) => url.replace(/\/+$/, ""));
+  return v.pipe(matching(/^https?:\/\/[^\s/@]+([/?#]\S*)?$/, expected), v.url(expected), withoutSlash);
 }
 
 // --- Usage: what can be asked for on the command line, and how.
@@ -1526,7 +1498,6 @@ const CHECK_ROLE =
 const CHECK_KEYS = "check the AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or a role";
 const ALLOW = "allow s3:GetObject, s3:PutObject and s3:ListBucket (without it, a missing object is a 403)";
 const SET_REGION = "set AWS_REGION to the region of the bucket";
-const ENCRYPT = "if the bucket demands an encryption, set S3_SSE, e.g. aws:kms";
 const LACKS = "if the store lacks If-Match, set S3_CONDITIONAL_WRITES=off; if it lacks encryption, set S3_SSE=none";
 const NOT_PATH_STYLE = "set AWS_ENDPOINT_URL_S3: an endpoint in AWS's own config file is not addressed path-style";
 const PROXY_ANSWERED = "whether a proxy answered instead";
@@ -1546,7 +1517,7 @@ const AWS_ADVICE: [said: RegExp, todo: string][] = [
   [/RequestTimeTooSkewed/, "set the clock of this machine"],
   [/encoded data was not valid/, "the document is not UTF-8: restore an earlier version"],
   [/ BUCKET\.(?!.*\.amazonaws\.com)/, NOT_PATH_STYLE],
-  [/^upload 403 /, `${ALLOW}; ${ENCRYPT}`],
+  [/^upload 403 /, `${ALLOW}; if the bucket demands an encryption, set S3_SSE, e.g. aws:kms`],
   [/ 403 /, ALLOW],
   [/^upload (400|501) /, LACKS],
   [/^\w+ \d|without an ETag|XML/, `check AWS_ENDPOINT_URL_S3, and ${PROXY_ANSWERED}`],
@@ -1572,7 +1543,6 @@ function adviseOnTrust({ code, message }: Error & { code?: string }): string | u
   return "set NODE_EXTRA_CA_CERTS (with Deno, DENO_CERT) to the file of its certificate authority";
 }
 
-/** What to do about an error of Slack's. */
 const SLACK_ADVICE: [error: RegExp, todo: string][] = [
   [/^channel_not_found$/, "check the channel's name, and invite the bot if it is private"],
   [/^not_in_channel$/, "invite the bot to the channel"],
