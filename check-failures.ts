@@ -68,16 +68,13 @@ const Timestamp = v.pipe(
 const Address = orNothing(v.pipe(v.string(), v.regex(/^https?:\/\/[^\s/]/i)));
 const Note = orNothing(v.string());
 
-/**
- * How a job did in one pipeline. A pass has no `id`; the original's executions have no `pipeline`.
- * `title` is the commit's, where the job did otherwise in the execution before.
- */
+/** How a job did in one pipeline. A pass has no `id`; the original's executions have no `pipeline`. */
 const Execution = v.looseObject({
   id: v.nullable(Count),
   failing: v.boolean(),
   commit: v.nullish(v.string()),
   pipeline: v.optional(Count),
-  title: v.optional(v.string()),
+  title: v.optional(v.string()), // where the execution before ended otherwise
 });
 export type Execution = v.InferOutput<typeof Execution>;
 
@@ -113,11 +110,10 @@ const Alert = v.pipe(
   }),
 );
 /**
- * An alert: `consecutive` (broken) or `cumulative` (failing often) while it is open, then
- * `recovered` or `gone`. It opened `at`; it last changed at `changed_at`, on the `day`, in the
- * pipeline `pipeline_id`. `times`, `executions` and `turned` say what was true then. `told` has the
- * channels that know of it ("": the broadcast channel), each with the `changed_at` that it was told
- * last; `claims`, those that are just being told. The alert before closed in the pipeline `after`.
+ * An alert: `consecutive` (broken) or `cumulative` (failing often) while it is open. It opened `at`
+ * and last changed at `changed_at`, on the `day`; `times`, `executions` and `turned` say what was
+ * true then. `told` has the channels that know of it ("": the broadcast channel), each with the
+ * `changed_at` that it was told last. The alert before closed in the pipeline `after`.
  */
 export type Alert = v.InferOutput<typeof Alert>;
 
@@ -153,9 +149,9 @@ const JobExecutions = v.pipe(
     counted_at: v.optional(Timestamp),
     upload: v.optional(v.string()),
     project: v.optional(Project),
-    days: v.optional(Count, 0),
-    last_date: v.optional(v.string()),
-    hello: v.optional(Claim),
+    days: v.optional(Count, 0), // of UTC, on which pipelines were counted
+    last_date: v.optional(v.string()), // of these days
+    hello: v.optional(Claim), // until the message of the first day is delivered
     jobs: mapOf(StoredJob),
     passed: v.fallback(v.optional(mapOf(Pass), {}), () => new Map<string, Pass>()),
   }),
@@ -167,11 +163,7 @@ const JobExecutions = v.pipe(
     return document;
   }),
 );
-/**
- * The document in memory. Keys that it does not know are kept. `days` counts the days of UTC on
- * which pipelines were counted, and `last_date` is the last of them; `hello` is there until the
- * message of the first day is delivered.
- */
+/** The document in memory. Keys that it does not know are kept. */
 export type JobExecutions = v.InferOutput<typeof JobExecutions>;
 
 function orNothing<T extends v.GenericSchema>(schema: T) {
@@ -189,26 +181,23 @@ function mapOf<T extends v.GenericSchema>(values: T) {
 const MAX_UPLOADS = 20; // of a document that other runs store at the same time
 const OVER = "1970-01-01T00:00:00.000Z"; // until when a claim lasts that is no longer in force
 
-/**
- * What is counted, when, by which limits, and by which run. `broadcast` is the channel that hears
- * everything, null where there are no channels. No token can be in it.
- */
+/** What is counted, by which limits, when, and by which run. No token can be in it. */
 export type Task = {
   pipeline: Pipeline;
   limits: Limits;
-  broadcast: string | null;
+  broadcast: string | null; // the channel that hears everything, where there are channels
   now: Date;
   run: string;
   dryRun?: boolean;
 };
 
-/** What a run talks to. `signal` ends what it waits for when that takes too long. */
+/** What a run talks to. */
 export type World = {
   store: Store;
   jobs: Jobs;
   sender: Sender;
   pause: (ms: number) => Promise<unknown>;
-  signal: AbortSignal;
+  signal: AbortSignal; // ends what takes too long
 };
 
 /** What a run made of the document that it read, what it told whom, and what went wrong. */
@@ -238,9 +227,8 @@ export async function checkConsistentFailures(task: Task, world: World): Promise
 }
 
 /**
- * Reads the document, changes and stores it, and does that again where another run stored it first.
- * A document that did not change is not stored. An upload whose answer got lost is sent again by
- * the SDK, and then refused: so each has an id, by which a run knows its own.
+ * Reads the document, and stores it if it changes, again where another run stored it first. The SDK
+ * repeats an upload whose answer got lost, and is refused: by its id, a run knows its own.
  */
 async function changeDocument<T extends { before: JobExecutions; document: JobExecutions }>(
   { dryRun }: Task,
@@ -275,10 +263,7 @@ export function createInitialJobExecutions(): JobExecutions {
   return { pipeline_id: 0, days: 0, hello: { until: OVER, by: "" }, jobs: new Map(), passed: new Map() };
 }
 
-/**
- * Stores the document if `version` (undefined: none) is still the stored one, and resolves to
- * whether it was. Throws where it can't be written.
- */
+/** Stores the document unless `version` is no longer the stored one. Throws where it can't be written. */
 export function uploadJobExecutions(document: JobExecutions, version: Version, store: Store, signal: AbortSignal) {
   return store.write(Buffer.from(JSON.stringify(toStored(document))), version, signal);
 }
@@ -371,7 +356,7 @@ function fileExecutions(document: JobExecutions, ran: Update["ran"], { pipeline,
     const remembered = pass ? [{ id: null, failing: false, commit: pass.commit, pipeline: pass.pipeline }] : [];
     const history = tracked ?? { consecutive_failures: 0, jobs_info: remembered };
     const how = outcome === "failed" ? { id: job, failing: true } : { id: null, failing: false };
-    const filed = fileExecution(history, { ...how, ...own }, windowOf(name, limits));
+    const filed = fileExecution(history, { ...how, ...own }, thresholdsOf(name, limits).kept);
     jobs.set(name, { ...filed, last_run: now.toISOString(), last_day: document.days });
     passed.delete(name);
   }
@@ -421,10 +406,11 @@ function judgeJobs(document: JobExecutions, { pipeline, limits, now }: Counting)
   const passed = new Map([...document.passed].filter(([name, { day }]) => !isOld(day) && !isIgnored(name)));
   const jobs = new Map<string, TrackedJob>();
   for (const [name, stored] of document.jobs) {
-    const jobs_info = stored.jobs_info.slice(-windowOf(name, limits));
+    const thresholds = thresholdsOf(name, limits);
+    const jobs_info = stored.jobs_info.slice(-thresholds.kept);
     const job = { ...stored, last_day: stored.last_day ?? days, jobs_info };
     const isGone = isOld(job.last_day) || isIgnored(name);
-    const change = isGone ? "gone" : changeOf(job, thresholdsOf(name, limits));
+    const change = isGone ? "gone" : changeOf(job, thresholds);
     let alert = changeAlert(job, change, when);
     if (alert && !isOpen(alert) && isOld(alert.day)) alert = { ...alert, told: undefined, claims: undefined }; // given up
     const last = jobs_info.at(-1);
@@ -671,17 +657,12 @@ function ruleOf(name: string, { JOB_RULES }: Limits): Rule | undefined {
   return JOB_RULES.findLast(({ pattern }) => pattern.test(name));
 }
 
-function thresholdsOf(name: string, limits: Limits): Thresholds {
-  const { CONSECUTIVE_THRESHOLD, CUMULATIVE_THRESHOLD } = limits;
-  const [inARow, often] = ruleOf(name, limits)?.thresholds ?? [];
-  if (inARow === undefined) return { inARow: CONSECUTIVE_THRESHOLD, often: CUMULATIVE_THRESHOLD };
-  return { inARow, often: often ?? Math.max(inARow, CUMULATIVE_THRESHOLD) };
-}
-
-/** How many executions of a job are kept: as many as its largest threshold needs. */
-function windowOf(name: string, limits: Limits): number {
-  const { inARow, often } = thresholdsOf(name, limits);
-  return Math.max(limits.CUMULATIVE_LENGTH, inARow, often);
+/** Also how many executions of a job are kept: as many as its largest threshold needs. */
+function thresholdsOf(name: string, limits: Limits) {
+  const { CONSECUTIVE_THRESHOLD, CUMULATIVE_THRESHOLD, CUMULATIVE_LENGTH } = limits;
+  const [own, often = Math.max(own ?? 0, CUMULATIVE_THRESHOLD)] = ruleOf(name, limits)?.thresholds ?? [];
+  const inARow = own ?? CONSECUTIVE_THRESHOLD;
+  return { inARow, often, kept: Math.max(CUMULATIVE_LENGTH, inARow, often) };
 }
 
 /** Parses a line of JOB_RULES; undefined where it is wrong. */
@@ -750,10 +731,7 @@ export type Message = {
 /** A message and what became of it. */
 export type Delivery = Message & { delivered: boolean; failure?: Failure };
 
-/**
- * Finds what each channel does not know, and claims it: no other run tells that meanwhile. Returns
- * the document with the claims, and one message a channel.
- */
+/** Claims what each channel does not know, so that no other run tells it: one message a channel. */
 export function claimNews({ document, ran }: Pick<Update, "document" | "ran">, task: Task) {
   const claim = { until: new Date(task.now.getTime() + CLAIM_MS).toISOString(), by: task.run };
   const jobs = new Map(document.jobs);
@@ -828,10 +806,7 @@ function mentionsIn(channel: string, news: News[], task: Task): string[] {
   return [...new Set(mentions)];
 }
 
-/**
- * Notes what became of the messages of a run, where its claims still stand, and gives these up. A
- * claim that is over but stays says that the channel may have been told.
- */
+/** Notes who was told, where the claim still stands. One that is over but stays: may have been told. */
 export function noteTold(before: JobExecutions, deliveries: Delivery[], task: Task): JobExecutions {
   const document = { ...before, jobs: new Map(before.jobs) };
   const over = { until: OVER, by: task.run };
@@ -921,10 +896,7 @@ const KINDS: Record<Kind, { sign: string; word: string }> = {
 /** News that is told together: of jobs that one commit broke or mended, at one time. */
 type Group = [News, ...News[]];
 
-/**
- * The text of a message in the language of a chat, of at most 3,900 characters: a first line that
- * says all that a phone needs, then a paragraph for each group. What does not fit is counted.
- */
+/** The text of a message, of at most 3,900 characters: what does not fit is counted. */
 export function writeMessage(message: Message, format: Format): string {
   const context = contextOf(message, format);
   const top = [
@@ -1309,9 +1281,8 @@ function checkRules(given: Variables): [variable: string, isRight: boolean, expe
 }
 
 /**
- * The parts of the environment for a run. An empty variable counts as unset. Throws one error with
- * all that is wrong, each with its name, what is expected and an example, but never with a value:
- * any may be a misplaced secret.
+ * The parts of the environment for a run. Throws one error with all that is wrong, each with its
+ * name, what is expected and an example, but never with a value: any may be a misplaced secret.
  */
 export function parseSettings(variables: Variables): Settings {
   return parseParts(Settings, variables);
@@ -1467,10 +1438,7 @@ ${variables.join("\n")}`;
 
 // --- Text: errors for people and what to do about them, JSON that must fit, words and times.
 
-/**
- * An error for people: what failed and on what, then what to do. Of a request, `status` is what was
- * answered; `mayBeTaken`: nobody knows whether the message in it was taken.
- */
+/** An error for people: what failed, then what to do. `mayBeTaken`: its message may be delivered. */
 export type Failure = Error & { status?: number; mayBeTaken?: boolean };
 
 function failure(what: string, todo: string, { cause, ...details }: Partial<Failure> = {}): Failure {
@@ -1645,15 +1613,11 @@ async function noteDeliveries(deliveries: Delivery[], task: Task, { store, pause
 
 // --- Store: an object in S3, or a file. AWS's credentials are found by the SDK, and stay in it.
 
-/**
- * Where the document is stored. `read` resolves to undefined where there is none; `write` stores a
- * body in place of the `version` that was read (undefined: none), and resolves to false where
- * another one is stored by now.
- */
+/** Where the document is stored. Its `version` is undefined where there was none. */
 export type Store = {
   source: string;
   read: (signal: AbortSignal) => Promise<{ text: string; version: string } | undefined>;
-  write: (body: Buffer, version: Version, signal: AbortSignal) => Promise<boolean>;
+  write: (body: Buffer, version: Version, signal: AbortSignal) => Promise<boolean>; // false: another one is there
 };
 type Version = string | undefined;
 
@@ -1770,8 +1734,8 @@ export type Jobs = () => Promise<Listing>;
 
 export function openJobs(access: JobsAccess, pipelineId: number, signal: AbortSignal): Jobs {
   const { PIPELINE_JOBS_FILE: file } = access;
-  const ofFile = async (path: string) => readListing(await readTextFile(path), `The list of jobs in ${path}`);
-  return () => (file ? ofFile(file) : gitLabJobs(access, pipelineId, signal));
+  if (!file) return () => gitLabJobs(access, pipelineId, signal);
+  return async () => readListing(await readTextFile(file), `The list of jobs in ${file}`);
 }
 
 const PER_PAGE = 100; // the most that GitLab gives
@@ -1851,12 +1815,9 @@ async function listPages<T extends v.GenericSchema>(path: string, schema: T, { a
 
 // --- Senders: Slack's API, a command, or stdout where there is neither.
 
-/**
- * How messages are delivered; `place` says where, for the log. `send` throws where a message was
- * not delivered. `check` tries that without sending anything, and resolves to what it found.
- */
+/** How messages are delivered. `send` throws where that failed; `check` tries it without a message. */
 export type Sender = {
-  place: string;
+  place: string; // for the log
   send: (message: Message, signal: AbortSignal) => Promise<void>;
   check: (signal: AbortSignal) => Promise<string>;
 };
