@@ -18,11 +18,11 @@
  *   questions for jobs     GitLab      listPages       GITLAB_TOKEN or CI_JOB_TOKEN
  *   messages               Slack       slackSender     SLACK_API_TOKEN
  *                          a command   commandSender   none of these, and nothing named AWS_
- *   messages, table,       stdout and  printerFor      none: it masks the values of these variables,
- *   JSON, errors, output   stderr                      not what stands in AWS's files
+ *   messages, table,       stdout and  printerFor      none: it masks the values of these
+ *   JSON, errors, output   stderr                      variables, not what is in AWS's files
  *
- * - Variables decide where tokens go: who can set CI_API_V4_URL or SLACK_API_URL gets the token that
- *   is for it, over plain http where the address says so. AWS's own variables and files (an endpoint,
+ * - Variables decide where tokens go: who can set CI_API_V4_URL or SLACK_API_URL gets the token
+ *   for it, over plain http where the address says so. AWS's own variables and files (an endpoint,
  *   a profile) decide where its credentials come from and where they are used.
  * - GitLab and Slack are asked by `request`, whose `exchange` follows no redirect; S3 by the client
  *   of `openS3`. Both go by a proxy where the runtime has one.
@@ -68,7 +68,7 @@ const Timestamp = v.pipe(
 const Address = orNothing(v.pipe(v.string(), v.regex(/^https?:\/\/[^\s/]/i)));
 const Note = orNothing(v.string());
 
-/** How a job did in one pipeline. A pass has no `id`; the original's executions have no `pipeline`. */
+/** How a job did in one pipeline. A pass has no `id`, an execution of the original no `pipeline`. */
 const Execution = v.looseObject({
   id: v.nullable(Count),
   failing: v.boolean(),
@@ -139,7 +139,6 @@ export type Project = v.InferOutput<typeof Project>;
 
 /** Where a job that is not tracked passed last, and on which day. */
 const Pass = v.object({ commit: v.string(), pipeline: Count, day: Count });
-type Pass = v.InferOutput<typeof Pass>;
 
 const JobExecutions = v.pipe(
   PlainObject,
@@ -153,7 +152,7 @@ const JobExecutions = v.pipe(
     last_date: v.optional(v.string()), // of these days
     hello: v.optional(Claim), // until the message of the first day is delivered
     jobs: mapOf(StoredJob),
-    passed: v.fallback(v.optional(mapOf(Pass), {}), () => new Map<string, Pass>()),
+    passed: v.fallback(v.optional(mapOf(Pass), {}), () => new Map()),
   }),
   v.transform((document) => {
     for (const { jobs_info } of document.jobs.values()) {
@@ -263,7 +262,7 @@ export function createInitialJobExecutions(): JobExecutions {
   return { pipeline_id: 0, days: 0, hello: { until: OVER, by: "" }, jobs: new Map(), passed: new Map() };
 }
 
-/** Stores the document unless `version` is no longer the stored one. Throws where it can't be written. */
+/** Stores the document if `version` is still the stored one: whether it was. Throws if it can't. */
 export function uploadJobExecutions(document: JobExecutions, version: Version, store: Store, signal: AbortSignal) {
   return store.write(Buffer.from(JSON.stringify(toStored(document))), version, signal);
 }
@@ -283,7 +282,7 @@ const MAX_TITLE = 120;
 
 type Counting = Pick<Task, "pipeline" | "limits" | "now">;
 
-/** What a pipeline makes of the document. `ran` has the jobs that failed or passed, by their names. */
+/** What a pipeline makes of the document. `ran`: the jobs that failed or passed, by their names. */
 export type Update = {
   outcome: "counted" | "late" | "nothing-ran";
   document: JobExecutions;
@@ -310,9 +309,8 @@ export function updateStatistics(before: JobExecutions, listing: Listing, counti
     const warning = "No job of this pipeline failed or passed: check that the list of jobs is complete";
     return { ...update, outcome: "nothing-ran", document: before, warnings: [...listing.warnings, warning] };
   }
-  if (pipeline.CI_PIPELINE_ID < before.pipeline_id) {
-    return { ...update, outcome: "late", document: fileExecutions(before, ran, counting) };
-  }
+  const isLate = pipeline.CI_PIPELINE_ID < before.pipeline_id;
+  if (isLate) return { ...update, outcome: "late", document: fileExecutions(before, ran, counting) };
   const filed = fileExecutions({ ...before, ...describeLatest(before, counting) }, ran, counting);
   return { ...update, outcome: "counted", document: judgeJobs(filed, counting) };
 }
@@ -331,7 +329,7 @@ function checkOrder({ pipeline_id, counted_at = "", project }: JobExecutions, { 
   }
 }
 
-/** What the document says of the latest pipeline. A day counts once, whatever clock says so first. */
+/** What is known of the latest pipeline. A day counts once, whatever clock says so first. */
 function describeLatest({ days, last_date, counted_at = "", project }: JobExecutions, { pipeline, now }: Counting) {
   const { CI_PIPELINE_ID: pipeline_id, CI_COMMIT_SHA: commit } = pipeline;
   const at = now.toISOString();
@@ -523,7 +521,7 @@ function lastThat(executions: Execution[], failing: boolean) {
 
 // --- Listings: from what GitLab or GitHub list to how each job did.
 
-/** A job by its latest attempt that has finished: where (`stage`) and why (`reason`) it failed, and its page. */
+/** A job by its latest attempt that has finished; `stage` and `reason` are those of a failure. */
 export type PipelineJob = {
   id: number;
   name: string;
@@ -533,7 +531,7 @@ export type PipelineJob = {
   url?: string | null | undefined;
 };
 
-/** The jobs of a pipeline, one entry a name. `remark` is for the end of the log: what is not seen. */
+/** The jobs of a pipeline, one entry a name. `remark` says at the end of the log what is not seen. */
 export type Listing = { jobs: PipelineJob[]; warnings: string[]; remark?: string | undefined };
 
 const Id = v.pipe(v.number("Expected a number, e.g. the build's * 1000 + index"), v.safeInteger(), v.minValue(1));
@@ -574,7 +572,7 @@ const JobInFile = v.object({
   conclusion: v.nullish(v.picklist(CONCLUSIONS.split(" "), `Expected one of ${CONCLUSIONS}`)),
 });
 
-/** A file of jobs: an array of them, or one or more pages, each with the number of jobs on all pages. */
+/** A file of jobs: an array of them, or pages, each with the number of jobs on all pages. */
 const PagesOfJobs = v.lazy((json) => {
   const isPaged = [json].flat().some((item) => v.is(PlainObject, item) && "jobs" in item);
   const Page = v.object({ total_count: v.fallback(v.number(), 0), jobs: v.array(JobInFile) });
@@ -598,7 +596,7 @@ function toAttempt(job: ListedJob): Attempt {
   return { id, name, outcome, stage, reason, url: web_url ?? html_url, attempt, isFinished };
 }
 
-/** One job a name: its latest attempt that has finished. Of several in that attempt, one that failed. */
+/** One job a name: its latest attempt that has finished. Of several in that, one that failed. */
 function latestAttempts<T extends Attempt>(jobs: T[]): T[] {
   const newestFirst = jobs.toSorted((a, b) => b.attempt - a.attempt || b.id - a.id);
   return groupBy(newestFirst, ({ name }) => name).map((attempts) => {
@@ -762,7 +760,7 @@ function channelsToTell(job: string, alert: Alert, task: Task): string[] {
   const { told = {}, claims = {}, changed_at } = alert;
   const claimed = Object.entries(claims).filter(([, claim]) => isInForce(claim, task));
   const known = Object.entries(told).filter(([, at]) => isOpen(alert) && at === changed_at);
-  // An alert that is open is for its channels of today; its end, for whoever knows or may know of it.
+  // An open alert is for its channels of today; its end, for whoever knows or may know of it.
   const ofToday = ["", ...(ruleOf(job, task.limits)?.channels ?? [])];
   const audience = isOpen(alert) ? ofToday : Object.keys({ ...told, ...claims });
   const skipped = [...claimed, ...known].map(([channel]) => addressOf(channel, task));
@@ -776,7 +774,7 @@ function addressOf(channel: string, { broadcast }: Task) {
   return broadcast === null || bare(channel) === bare(broadcast) ? "" : channel;
 }
 
-/** Whether another run is just telling. One that claimed until over a day ahead had a wrong clock. */
+/** Whether another run is just telling. One that claimed for over a day had a wrong clock. */
 function isInForce({ until, by }: Claim, { now, run }: Task) {
   const leftMs = Date.parse(until) - now.getTime();
   return by !== run && leftMs > 0 && leftMs <= DAY_MS;
@@ -806,7 +804,7 @@ function mentionsIn(channel: string, news: News[], task: Task): string[] {
   return [...new Set(mentions)];
 }
 
-/** Notes who was told, where the claim still stands. One that is over but stays: may have been told. */
+/** Notes who was told, where the claim still stands. One that stays says: may have been told. */
 export function noteTold(before: JobExecutions, deliveries: Delivery[], task: Task): JobExecutions {
   const document = { ...before, jobs: new Map(before.jobs) };
   const over = { until: OVER, by: task.run };
@@ -845,7 +843,7 @@ const MAX_PART = 300; // of a job in the first line, of all mentions, of an addr
 const MAX_SUBJECT = 250; // GitHub takes 256 characters for the title of an issue
 
 /** How a chat writes a text that is data, and a link with such a label. */
-export type Format = { text: (data: string) => string; link: (label: string, url: string) => string };
+export type Format = { text(data: string): string; link(label: string, url: string): string };
 
 /** Slack's mrkdwn. */
 export const SLACK: Format = {
@@ -853,7 +851,7 @@ export const SLACK: Format = {
   link: (label, url) => `<${escapeText(encodeIn(url, /[<>|`]/g))}|${SLACK.text(label).replaceAll("|", "/")}>`,
 };
 
-/** CommonMark, as GitHub, Teams and Discord read it. There, `@name` pings, and `#12` is an issue. */
+/** CommonMark, as GitHub, Teams and Discord read it: there, `@name` pings, and `#12` is an issue. */
 export const MARKDOWN: Format = {
   text: (data) =>
     toOneLine(data)
@@ -863,13 +861,10 @@ export const MARKDOWN: Format = {
   link: (label, url) => `[${MARKDOWN.text(label)}](${encodeIn(url, /[<>()\\`]/g)})`,
 };
 
-/** For where there is no markup: links with their addresses, unless these end with the label. */
+/** For where there is no markup. */
 export const PLAIN: Format = {
   text: toOneLine,
-  link: (label, url) => {
-    const address = encodeIn(url, /[<>]/g);
-    return address.endsWith(`/${label}`) ? address : `${toOneLine(label)} (${address})`;
-  },
+  link: (label, url) => `${toOneLine(label)} (${encodeIn(url, /[<>]/g)})`,
 };
 
 // What is markup at the edge of a word: an invisible character (U+2060) there makes it plain text.
@@ -1118,7 +1113,7 @@ function alignRows(rows: Row[]): string[] {
   return lines.map((line) => line.map(pad).join("  "));
 }
 
-/** What a run says: what became of the pipeline, and the table; of a dry run, what it would send. */
+/** What a run says: what became of the pipeline, the table, and what a dry run would send. */
 export function describeRun(run: Run, { pipeline, limits, broadcast, dryRun }: Task): string[] {
   const { failed, passed, not_run } = countJobs(run);
   const { CI_PIPELINE_ID: id } = pipeline;
@@ -1177,7 +1172,7 @@ export function describeDocument({ project, pipeline_id, counted_at, jobs }: Job
   return `${place}: pipeline ${pipeline_id} was counted ${formatAge(counted_at, now)} ago, at ${counted_at}${untold}`;
 }
 
-/** What is wrong with a document that was not counted, or whose channel was not told, for so long. */
+/** What is wrong where nothing was counted, or the broadcast channel not told, for so long. */
 export function findTroubles({ counted_at, jobs }: JobExecutions, now: Date, maxAgeMs: number): string[] {
   const isOld = (at: string) => now.getTime() - Date.parse(at) > maxAgeMs;
   const untold = [...jobs.values()].flatMap((job) => untoldSince(job) ?? []).filter(isOld);
@@ -1438,7 +1433,7 @@ ${variables.join("\n")}`;
 
 // --- Text: errors for people and what to do about them, JSON that must fit, words and times.
 
-/** An error for people: what failed, then what to do. `mayBeTaken`: its message may be delivered. */
+/** An error for people: what failed, and what to do. `mayBeTaken`: its message may be delivered. */
 export type Failure = Error & { status?: number; mayBeTaken?: boolean };
 
 function failure(what: string, todo: string, { cause, ...details }: Partial<Failure> = {}): Failure {
@@ -1473,7 +1468,7 @@ const CHECK_NETWORK =
   "check its address and the network; behind a proxy, set NODE_USE_ENV_PROXY=1, and NODE_EXTRA_CA_CERTS " +
   "to the file of its certificate authority";
 
-/** What to do about what AWS's SDK says: the first that matches action, status, name and message. */
+/** What to do about what AWS's SDK says: the first that fits action, status, name and message. */
 const AWS_ADVICE: [said: RegExp, todo: string][] = [
   [/Region is missing|PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocation/, SET_REGION],
   [/QuotaExceeded|StorageFull|^\w+ 507 /, "free some space in the store"],
@@ -1584,7 +1579,7 @@ export function groupBy<T>(items: T[], keyOf: (item: T) => unknown): [T, ...T[]]
 
 const NOTE_TIMEOUT_MS = 20_000; // on top of the run's: what was told must still be noted
 
-/** Sends messages, one a channel, at once; a dry run sends none. A failure is noted in its delivery. */
+/** Sends all messages at once; a dry run sends none. What failed is noted in the delivery. */
 export function sendNotification(messages: Message[], { dryRun }: Task, { sender, signal }: World) {
   const deliver = async (message: Message): Promise<Delivery> => {
     if (dryRun) return { ...message, delivered: false };
@@ -1815,7 +1810,7 @@ async function listPages<T extends v.GenericSchema>(path: string, schema: T, { a
 
 // --- Senders: Slack's API, a command, or stdout where there is neither.
 
-/** How messages are delivered. `send` throws where that failed; `check` tries it without a message. */
+/** How messages are delivered. `send` throws where that fails; `check` tries it without one. */
 export type Sender = {
   place: string; // for the log
   send: (message: Message, signal: AbortSignal) => Promise<void>;
@@ -1947,14 +1942,13 @@ async function request(peer: string, url: string, what: Request): Promise<HttpAn
       if (todo || details.mayBeTaken) throw last;
     });
     if (answer) {
-      const { status, headers, body } = answer;
+      const { status, headers } = answer;
       if (status >= 200 && status < 300) return answer;
-      const [word = ""] = /^\w{1,40}$/.exec(body.trim()) ?? []; // a reason: more may repeat a secret
       const askedMs = Number(headers["retry-after"]) * 1_000 || 0;
       const wish = askedMs > 0 ? ` and asks to wait for ${askedMs / 1_000} s` : "";
       const isBusy = status === 429 || status >= 500;
-      const said = `${peer} answered ${`${status} ${word}`.trim()}${wish}`;
-      last = failure(said, isBusy ? "wait a while" : adviseOn(status), { status });
+      const todo = isBusy ? "wait a while" : adviseOn(status);
+      last = failure(`${peer} answered ${status}${wish}`, todo, { status });
       if (!isBusy || askedMs > MAX_RETRY_AFTER_MS) throw last;
       waitMs = askedMs || waitMs;
     }
