@@ -268,16 +268,14 @@ export function uploadJobExecutions(document: JobExecutions, version: Version, s
 }
 
 function toStored({ jobs, passed, days, ...rest }: JobExecutions) {
-  const passes = passed.size > 0 ? { passed: Object.fromEntries(passed) } : {};
-  return { ...rest, ...(days > 0 ? { days } : {}), jobs: Object.fromEntries(jobs), ...passes };
+  const passes = passed.size > 0 ? Object.fromEntries(passed) : undefined;
+  return { ...rest, days: days || undefined, jobs: Object.fromEntries(jobs), passed: passes };
 }
 
 // === What only computes: no token, no time, no connection, no file, and nothing of the process.
 
 // --- Statistics: executions at their places, and how an alert opens, changes and closes.
 
-const FORGET_DAYS = 30; // on which pipelines were counted
-const BEGAN_ANEW_MS = 7 * DAY_MS;
 const MAX_TITLE = 120;
 
 type Counting = Pick<Task, "pipeline" | "limits" | "now">;
@@ -322,7 +320,7 @@ function checkOrder({ pipeline_id, counted_at = "", project }: JobExecutions, { 
     const moved = 'if it has moved, take the key "project" out of the document';
     throw failure(what, `give each project a JOB_EXECUTIONS_URL of its own; ${moved}`);
   }
-  if (id < pipeline_id && now.getTime() - Date.parse(counted_at) > BEGAN_ANEW_MS) {
+  if (id < pipeline_id && now.getTime() - Date.parse(counted_at) > 7 * DAY_MS) {
     const what = `Cannot count pipeline ${id}: it is older than ${pipeline_id}, the latest, of ${counted_at.slice(0, 10)}`;
     const anew = "if the ids began anew (a moved project, a renamed workflow)";
     throw failure(what, `${anew}, set JOB_EXECUTIONS_URL to a new document`);
@@ -361,14 +359,11 @@ function fileExecutions(document: JobExecutions, ran: Update["ran"], { pipeline,
   return { ...document, jobs, passed };
 }
 
-/**
- * Puts an execution at its pipeline's place in the window, instead of what that pipeline had added.
- * Nothing goes before the oldest execution, as what came between the two is not known.
- */
+/** Puts an execution at its pipeline's place in the window, instead of what that had added. */
 function fileExecution(job: TrackedJob, execution: Execution & { pipeline: number }, length: number): TrackedJob {
   const { jobs_info: window } = job;
   const { pipeline } = execution;
-  if (window[0] && placeOf(window[0]) > pipeline) return job;
+  if (window[0] && placeOf(window[0]) > pipeline) return job; // what came between is not known
   // A pass in front stays before a failure of its own pipeline: it is what is known of the time before.
   const isFront = (other: Execution) => other === window[0] && !other.failing && execution.failing;
   const earlier = window.filter((one) => placeOf(one) < pipeline || (placeOf(one) === pipeline && isFront(one)));
@@ -399,7 +394,7 @@ function titleOf({ CI_COMMIT_MESSAGE = "" }: Pipeline): string | undefined {
 function judgeJobs(document: JobExecutions, { pipeline, limits, now }: Counting): JobExecutions {
   const { days } = document;
   const when = { pipeline_id: pipeline.CI_PIPELINE_ID, changed_at: now.toISOString(), day: days };
-  const isOld = (day = days) => days - day > FORGET_DAYS;
+  const isOld = (day = days) => days - day > 30; // days on which pipelines were counted
   const isIgnored = (name: string) => Boolean(ruleOf(name, limits)?.ignore);
   const passed = new Map([...document.passed].filter(([name, { day }]) => !isOld(day) && !isIgnored(name)));
   const jobs = new Map<string, TrackedJob>();
@@ -434,10 +429,8 @@ type Change = Kind | "flaky";
 type When = Pick<Alert, "pipeline_id" | "changed_at" | "day">;
 
 /**
- * The rules for alerts: what the window of a job does to its alert. It opens or becomes broken
- * (`consecutive`), opens as failing often (`cumulative`), closes (`recovered`), or, while a broken
- * job only looks mended, is `flaky`. Undefined: nothing changes. What belongs to an alert before
- * does not count again.
+ * The rules for alerts: what the window of a job does to its alert; undefined: nothing. A job is
+ * `flaky` that was broken and only looks mended.
  */
 export function changeOf(job: TrackedJob, { inARow, often }: Thresholds): Change | undefined {
   const { alert } = job;
@@ -455,14 +448,12 @@ export function changeOf(job: TrackedJob, { inARow, often }: Thresholds): Change
   return isFlaky ? undefined : "flaky";
 }
 
-/**
- * The executions of a window without those that belong to an alert before: all up to the pipeline
- * that closed it, but for a failure in that very one, in a re-run.
- */
+/** The executions of a window without those that belong to an alert before. */
 function sinceAlertBefore({ jobs_info, alert }: TrackedJob): Execution[] {
   const closedBy = isOpen(alert) ? alert?.after : alert?.pipeline_id;
   if (closedBy === undefined) return jobs_info;
-  return jobs_info.filter((one) => placeOf(one) > closedBy || (placeOf(one) === closedBy && one.failing));
+  const isInReRun = (one: Execution) => one.failing && placeOf(one) === closedBy; // of the pipeline that closed it
+  return jobs_info.filter((one) => placeOf(one) > closedBy || isInReRun(one));
 }
 
 /** How often a job failed in a row, up to now. A streak may be longer than the window. */
@@ -622,10 +613,7 @@ function readListing(text: string, source: string): Listing {
   return { jobs: latestAttempts(attempts), warnings: unfinished.length > 0 ? [warning] : [] };
 }
 
-/**
- * A trigger job, by its own status only where no job came of it, as from wrong YAML; and the jobs
- * below it. Where it may fail, what failed below did not run.
- */
+/** A trigger job, by its own status only where no job ran (as from wrong YAML), and its jobs. */
 function withChild(own: PipelineJob, bridge: Bridge, jobs: ListedJob[], below: PipelineJob[]): PipelineJob[] {
   const hasStarted = jobs.some(({ status }) => ["success", "failed", "running"].includes(status));
   const hasRun = hasStarted || below.some(({ outcome }) => outcome !== "not run");
@@ -704,8 +692,6 @@ function toRegExp(pattern: string): RegExp {
 
 // --- News: what each channel does not know of an alert: claimed before it is told, noted after.
 
-const CLAIM_MS = 5 * MINUTE_MS; // a run is over long before
-
 /** What is new of a job. */
 export type News = {
   job: string;
@@ -731,7 +717,8 @@ export type Delivery = Message & { delivered: boolean; failure?: Failure };
 
 /** Claims what each channel does not know, so that no other run tells it: one message a channel. */
 export function claimNews({ document, ran }: Pick<Update, "document" | "ran">, task: Task) {
-  const claim = { until: new Date(task.now.getTime() + CLAIM_MS).toISOString(), by: task.run };
+  const until = new Date(task.now.getTime() + 5 * MINUTE_MS).toISOString(); // a run is over long before
+  const claim = { until, by: task.run };
   const jobs = new Map(document.jobs);
   const found = [...document.jobs].flatMap(([name, job]) => {
     const { alert } = job;
@@ -840,7 +827,6 @@ export function untoldSince({ alert }: TrackedJob): string | undefined {
 const MAX_MESSAGE = 3_900; // UTF-16 units as sent: Slack shows some 4,000 well
 const MAX_LABEL = 80; // of a project's or branch's name, and of a stage with a reason
 const MAX_PART = 300; // of a job in the first line, of all mentions, of an address: a longer one is left out
-const MAX_SUBJECT = 250; // GitHub takes 256 characters for the title of an issue
 
 /** How a chat writes a text that is data, and a link with such a label. */
 export type Format = { text(data: string): string; link(label: string, url: string): string };
@@ -946,9 +932,9 @@ function mostThatFit(all: number, fits: (count: number) => boolean) {
   return count;
 }
 
-/** The first line of a message as a title, in plain text and without addresses. */
+/** The first line of a message as a title, in plain text: GitHub takes 256 characters for an issue's. */
 export function writeSubject(message: Message): string {
-  return cut(writeMessage(message, { ...PLAIN, link: toOneLine }).replace(/\n.*/s, ""), MAX_SUBJECT);
+  return cut(writeMessage(message, { ...PLAIN, link: toOneLine }).replace(/\n.*/s, ""), 250);
 }
 
 /** The gravest first, then the largest group. */
@@ -1045,7 +1031,6 @@ function writeHello({ task, place, pipeline }: Context): string {
   ].join("\n");
 }
 
-/** What the environment says of the project. */
 function projectOf({ CI_PROJECT_PATH: name, CI_PROJECT_URL: url, GITLAB_CI, GITHUB_ACTIONS }: Pipeline): Project {
   const gitlab = GITLAB_CI === "true" ? "gitlab" : undefined;
   const ci = GITHUB_ACTIONS === "true" ? "github" : gitlab;
@@ -1066,8 +1051,6 @@ export function linksOf({ ci, url: home }: Project, pipelineId: number, pipeline
 }
 
 // --- Report: what a run and a report say of the document, to people and to programs.
-
-const MAX_LOG_ROWS = 40;
 
 export type Row = { name: string; job: TrackedJob; failures: number };
 
@@ -1132,7 +1115,7 @@ export function describeRun(run: Run, { pipeline, limits, broadcast, dryRun }: T
   });
   const dry = ["Dry run: nothing is sent or written; the table is what would be stored", ...would];
   const result = `Pipeline ${id} ${outcomes[run.outcome]}`;
-  return [...(dryRun ? dry : []), result, formatTable(run.document, limits, MAX_LOG_ROWS)];
+  return [...(dryRun ? dry : []), result, formatTable(run.document, limits, 40)];
 }
 
 /** What a run says to programs. */
@@ -1307,7 +1290,7 @@ function parseParts<T extends Parts>(schema: T, variables: Variables): v.InferOu
   throw new Error(["The environment is not valid; see --help", ...problems.values()].join("\n"));
 }
 
-/** Each variable with its description and its default: `required` where it must be set. */
+/** Each variable with its description and default. */
 export function describeSettings() {
   const parts = Object.values(Settings.entries);
   const variables = parts.flatMap(({ entries }) => Object.entries<v.GenericSchema>(entries));
@@ -1343,7 +1326,6 @@ function oneOf<const T extends [string, ...string[]]>(...options: T) {
   return v.picklist(options, `one of ${options.join(", ")}, e.g. ${options[0]}`);
 }
 
-/** Patterns, separated by white space. */
 function patterns() {
   const isWhole = v.check((text: string) => !endsInBackslash(text), "patterns, e.g. runner_* stuck_or_timeout_failure");
   const toPatterns = v.transform((text: string) => splitWords(text).map(toRegExp));
@@ -1547,7 +1529,6 @@ export function formatAge(at: string, now: Date): string {
   return formatDuration(now.getTime() - Date.parse(at));
 }
 
-/** When a job alerts, in words. */
 function describeThresholds({ CONSECUTIVE_THRESHOLD: inARow, CUMULATIVE_THRESHOLD: often, CUMULATIVE_LENGTH }: Limits) {
   const window = Math.max(CUMULATIVE_LENGTH, inARow, often);
   return `${formatCount(inARow, "time")} in a row, or ${formatCount(often, "time")} in its last ${window} executions`;
@@ -1577,8 +1558,6 @@ export function groupBy<T>(items: T[], keyOf: (item: T) => unknown): [T, ...T[]]
 
 // --- Telling: what is claimed is sent, then noted.
 
-const NOTE_TIMEOUT_MS = 20_000; // on top of the run's: what was told must still be noted
-
 /** Sends all messages at once; a dry run sends none. What failed is noted in the delivery. */
 export function sendNotification(messages: Message[], { dryRun }: Task, { sender, signal }: World) {
   const deliver = async (message: Message): Promise<Delivery> => {
@@ -1594,9 +1573,9 @@ export function sendNotification(messages: Message[], { dryRun }: Task, { sender
 /** Notes in the document what was told; resolves to what kept it from that. */
 async function noteDeliveries(deliveries: Delivery[], task: Task, { store, pause }: World): Promise<string[]> {
   if (task.dryRun || deliveries.length === 0) return [];
-  const world = { store, pause, signal: AbortSignal.timeout(NOTE_TIMEOUT_MS) };
+  const signal = AbortSignal.timeout(20_000); // on top of the run's: what was told must still be noted
   try {
-    await changeDocument(task, world, async (stored) => {
+    await changeDocument(task, { store, pause, signal }, async (stored) => {
       const before = stored ?? createInitialJobExecutions(); // somebody took it away: nothing is to be noted
       return { before, document: stored ? noteTold(stored, deliveries, task) : before };
     });
@@ -1734,7 +1713,6 @@ export function openJobs(access: JobsAccess, pipelineId: number, signal: AbortSi
 }
 
 const PER_PAGE = 100; // the most that GitLab gives
-const MAX_DEPTH = 2; // of child pipelines, as in GitLab
 
 /** Asks GitLab for the jobs of a pipeline and, where the token may, of its child pipelines. */
 async function gitLabJobs(access: JobsAccess, id: number, signal: AbortSignal): Promise<Listing> {
@@ -1767,7 +1745,7 @@ async function listBelow(id: number, depth: number, warning: string, asking: Ask
     const warning = `The jobs of the child pipeline of ${own.name} are not counted`;
     const [jobs, below] = await Promise.all([
       listOrWarn(`pipelines/${child.id}/jobs`, ListedJob, warning, asking),
-      depth < MAX_DEPTH ? listBelow(child.id, depth + 1, warning, asking) : [],
+      depth < 2 ? listBelow(child.id, depth + 1, warning, asking) : [], // as deep as GitLab goes
     ]);
     return withChild(own, bridge, jobs, below);
   };
@@ -1858,7 +1836,6 @@ function slackSender({ SLACK_API_TOKEN, SLACK_API_URL, SLACK_CHANNEL = "" }: Sen
 
 const COMMAND_TIMEOUT_MS = 60_000;
 const TIME_IS_UP = "the time of this run is up";
-const MAX_OUTPUT = 10_000; // UTF-16 units of what a command says that are kept: its end
 
 function commandSender(command: string, { environment, say }: Output): Sender {
   return {
@@ -1894,7 +1871,7 @@ function runCommand(command: string, input: string, env: Variables, signal: Abor
     signal.addEventListener("abort", onAbort);
     for (const stream of [child.stdout, child.stderr]) {
       stream.setEncoding("utf8").on("data", (text) => {
-        output = (output + text).slice(-MAX_OUTPUT);
+        output = (output + text).slice(-10_000); // its end says most
       });
     }
     child.stdin.on("error", () => {}); // it need not read all
@@ -1913,7 +1890,6 @@ function runCommand(command: string, input: string, env: Variables, signal: Abor
 
 // --- Requests: the function that speaks HTTP to GitLab and Slack, and the one that reads files.
 
-const MAX_RETRY_AFTER_MS = 30_000; // a run does not wait for longer
 const MAX_ATTEMPTS = 3; // of one request
 
 /** `json` is posted, if there is any. `adviseOn` says what to do about a status. */
@@ -1949,7 +1925,7 @@ async function request(peer: string, url: string, what: Request): Promise<HttpAn
       const isBusy = status === 429 || status >= 500;
       const todo = isBusy ? "wait a while" : adviseOn(status);
       last = failure(`${peer} answered ${status}${wish}`, todo, { status });
-      if (!isBusy || askedMs > MAX_RETRY_AFTER_MS) throw last;
+      if (!isBusy || askedMs > 30_000) throw last; // the next run tries again
       waitMs = askedMs || waitMs;
     }
     if (attempt < MAX_ATTEMPTS) await sleep(waitMs, undefined, { signal }).catch(() => {}); // aborted: the loop ends
@@ -1994,19 +1970,16 @@ async function readTextFile(path: string): Promise<string> {
 
 // --- Command line: what people see, and the room that touches the process.
 
-const RUN_TIMEOUT_MS = 90_000;
-
 /** What a command line comes to: for people, for programs, and what went wrong. */
 type Result = { texts: string[]; json: object; warnings?: string[]; errors?: string[] };
 
-/** Runs a command line; resolves to its exit code. */
 async function main(args: string[], variables: Variables): Promise<number> {
   const { stdout, stderr } = process;
   const print = printerFor(variables);
   for (const stream of [stdout, stderr]) stream.on("error", () => {}); // a reader may leave: go on
   const stop = new AbortController();
   setMaxListeners(0, stop.signal); // each request has one
-  sleep(RUN_TIMEOUT_MS, undefined, { ref: false }).then(() => stop.abort());
+  sleep(90_000, undefined, { ref: false }).then(() => stop.abort());
   let exitCode = 2; // until the arguments and the environment are known to be right
   try {
     const asked = parseArguments(args);
