@@ -68,7 +68,7 @@ const Timestamp = v.pipe(
 const Address = orNothing(v.pipe(v.string(), v.regex(/^https?:\/\/[^\s/]/i)));
 const Note = orNothing(v.string());
 
-/** How a job did in one pipeline. A pass has no `id`, an execution of the original no `pipeline`. */
+/** How a job did in one pipeline. A pass has no `id`, the original's executions no `pipeline`. */
 const Execution = v.looseObject({
   id: v.nullable(Count),
   failing: v.boolean(),
@@ -364,7 +364,7 @@ function fileExecution(job: TrackedJob, execution: Execution & { pipeline: numbe
   const { jobs_info: window } = job;
   const { pipeline } = execution;
   if (window[0] && placeOf(window[0]) > pipeline) return job; // what came between is not known
-  // A pass in front stays before a failure of its own pipeline: it is what is known of the time before.
+  // A pass in front stays before a failure of its own pipeline: it is what came before.
   const isFront = (other: Execution) => other === window[0] && !other.failing && execution.failing;
   const earlier = window.filter((one) => placeOf(one) < pipeline || (placeOf(one) === pipeline && isFront(one)));
   const later = window.filter((one) => placeOf(one) > pipeline);
@@ -522,7 +522,7 @@ export type PipelineJob = {
   url?: string | null | undefined;
 };
 
-/** The jobs of a pipeline, one entry a name. `remark` says at the end of the log what is not seen. */
+/** The jobs of a pipeline, one entry a name. `remark`: what is not seen, for the log's end. */
 export type Listing = { jobs: PipelineJob[]; warnings: string[]; remark?: string | undefined };
 
 const Id = v.pipe(v.number("Expected a number, e.g. the build's * 1000 + index"), v.safeInteger(), v.minValue(1));
@@ -717,7 +717,7 @@ export type Delivery = Message & { delivered: boolean; failure?: Failure };
 
 /** Claims what each channel does not know, so that no other run tells it: one message a channel. */
 export function claimNews({ document, ran }: Pick<Update, "document" | "ran">, task: Task) {
-  const until = new Date(task.now.getTime() + 5 * MINUTE_MS).toISOString(); // a run is over long before
+  const until = new Date(task.now.getTime() + 5 * MINUTE_MS).toISOString(); // runs end long before
   const claim = { until, by: task.run };
   const jobs = new Map(document.jobs);
   const found = [...document.jobs].flatMap(([name, job]) => {
@@ -837,7 +837,7 @@ export const SLACK: Format = {
   link: (label, url) => `<${escapeText(encodeIn(url, /[<>|`]/g))}|${SLACK.text(label).replaceAll("|", "/")}>`,
 };
 
-/** CommonMark, as GitHub, Teams and Discord read it: there, `@name` pings, and `#12` is an issue. */
+/** CommonMark, as GitHub, Teams and Discord read it: there `@name` pings, and `#12` is an issue. */
 export const MARKDOWN: Format = {
   text: (data) =>
     toOneLine(data)
@@ -1097,22 +1097,18 @@ function alignRows(rows: Row[]): string[] {
 }
 
 /** What a run says: what became of the pipeline, the table, and what a dry run would send. */
-export function describeRun(run: Run, { pipeline, limits, broadcast, dryRun }: Task): string[] {
-  const { failed, passed, not_run } = countJobs(run);
-  const { CI_PIPELINE_ID: id } = pipeline;
-  const stored = run.before.pipeline_id;
+export function describeRun(run: Run, task: Task): string[] {
+  const { dryRun, limits } = task;
+  const { pipeline_id: id, stored_pipeline_id: stored, jobs: ran, messages } = runToJson(run, task);
   const order = id === stored ? " again" : `, after ${stored}`;
-  const jobs = `${formatCount(failed, "job")} failed, ${passed} passed, ${not_run} did not run`;
+  const jobs = `${formatCount(ran.failed, "job")} failed, ${ran.passed} passed, ${ran.not_run} did not run`;
   const is = dryRun ? "would be" : "is";
   const outcomes: Record<Update["outcome"], string> = {
     counted: `${is} counted${stored === 0 ? ", a new document" : order}: ${jobs}`,
     late: `is older than ${stored}: it ${is} filed, and no alert changes`,
     "nothing-ran": `${is} not counted: ${jobs}`,
   };
-  const would = run.messages.map((message) => {
-    const channel = message.channel || broadcast;
-    return `Would send${channel ? ` to ${channel}` : ""}:\n${writeMessage(message, PLAIN)}`;
-  });
+  const would = messages.map(({ channel, text }) => `Would send${channel ? ` to ${channel}` : ""}:\n${text}`);
   const dry = ["Dry run: nothing is sent or written; the table is what would be stored", ...would];
   const result = `Pipeline ${id} ${outcomes[run.outcome]}`;
   return [...(dryRun ? dry : []), result, formatTable(run.document, limits, 40)];
@@ -1124,13 +1120,9 @@ export function runToJson(run: Run, { pipeline, broadcast }: Task) {
     return { channel: message.channel || broadcast, text: writeMessage(message, PLAIN), delivered: message.delivered };
   });
   const ids = { pipeline_id: pipeline.CI_PIPELINE_ID, stored_pipeline_id: run.before.pipeline_id };
-  return { outcome: run.outcome, ...ids, jobs: countJobs(run), warnings: run.warnings, messages };
-}
-
-/** How many jobs failed, passed, and did not run or were ignored. */
-function countJobs({ listing, ran }: Update) {
-  const failed = [...ran.values()].filter(({ outcome }) => outcome === "failed").length;
-  return { failed, passed: ran.size - failed, not_run: listing.jobs.length - ran.size };
+  const failed = [...run.ran.values()].filter(({ outcome }) => outcome === "failed").length;
+  const jobs = { failed, passed: run.ran.size - failed, not_run: run.listing.jobs.length - run.ran.size };
+  return { outcome: run.outcome, ...ids, jobs, warnings: run.warnings, messages };
 }
 
 /** A line for each channel that was not told, and why: of the broadcast channel, an error. */
@@ -1573,7 +1565,7 @@ export function sendNotification(messages: Message[], { dryRun }: Task, { sender
 /** Notes in the document what was told; resolves to what kept it from that. */
 async function noteDeliveries(deliveries: Delivery[], task: Task, { store, pause }: World): Promise<string[]> {
   if (task.dryRun || deliveries.length === 0) return [];
-  const signal = AbortSignal.timeout(20_000); // on top of the run's: what was told must still be noted
+  const signal = AbortSignal.timeout(20_000); // on top of the run's: what was told must be noted
   try {
     await changeDocument(task, { store, pause, signal }, async (stored) => {
       const before = stored ?? createInitialJobExecutions(); // somebody took it away: nothing is to be noted
@@ -1942,13 +1934,10 @@ type HttpAnswer = { status: number; headers: NodeJS.Dict<string | string[]>; bod
  */
 function exchange(url: string, { headers, json, signal }: Request) {
   return new Promise<HttpAnswer>((resolve, reject) => {
+    const method = json ? "POST" : "GET";
     const content = json ? { "content-type": "application/json; charset=utf-8" } : {};
-    const options = {
-      method: json ? "POST" : "GET",
-      headers: { ...headers, ...content, connection: "close" },
-      signal,
-      timeout: REQUEST_TIMEOUT_MS,
-    };
+    const sending = { method, headers: { ...headers, ...content, connection: "close" }, signal };
+    const options = { ...sending, timeout: REQUEST_TIMEOUT_MS };
     const sent = (url.startsWith("https:") ? https : http).request(url, options, (response) => {
       const { statusCode: status = 0, headers } = response;
       const body = response.setEncoding("utf8").toArray();
@@ -2037,8 +2026,8 @@ async function countPipeline(settings: Settings, dryRun: boolean, output: Output
   const task = { pipeline, limits, broadcast, now: new Date(), run: randomUUID(), dryRun };
   const run = await checkConsistentFailures(task, { store, jobs, sender, pause: sleep, signal });
   const { warnings, errors, listing } = run;
-  const places = [`Stored in ${store.source}`, `alerts go to ${sender.place}`, listing.remark ?? []].flat();
-  if (run.outcome === "nothing-ran") places[0] = `Nothing is stored in ${store.source}`;
+  const stored = run.outcome === "nothing-ran" ? "Nothing is stored" : "Stored";
+  const places = [`${stored} in ${store.source}`, `alerts go to ${sender.place}`, listing.remark ?? []].flat();
   const texts = describeRun(run, task);
   try {
     texts.push(dryRun ? await sender.check(signal) : places.join("; "));
@@ -2081,9 +2070,9 @@ function secretsIn(variables: Variables): string[] {
 /** What ALERT_COMMAND may see: nothing of AWS, and no secret under any name. */
 function withoutSecrets(variables: Variables): Variables {
   const secrets = secretsIn(variables);
-  const isOpen = ([name, value = ""]: [string, string | undefined]) =>
+  const isHarmless = ([name, value = ""]: [string, string | undefined]) =>
     !/^AWS_/.test(name) && !SECRETS.test(name) && !secrets.some((secret) => value.includes(secret));
-  return Object.fromEntries(Object.entries(variables).filter(isOpen));
+  return Object.fromEntries(Object.entries(variables).filter(isHarmless));
 }
 
 /** Whether it is this file that was started, under whatever name. */
