@@ -18,11 +18,11 @@
  *   questions for jobs     GitLab      listPages       GITLAB_TOKEN or CI_JOB_TOKEN
  *   messages               Slack       slackSender     SLACK_API_TOKEN
  *                          a command   commandSender   none of these, and nothing named AWS_
- *   messages, table,       stdout and  printerFor      none: it masks the values of these variables,
- *   JSON, errors, output   stderr                      not what stands in AWS's files
+ *   messages, table,       stdout and  printerFor      none: it masks the values of these
+ *   JSON, errors, output   stderr                      variables, not what is in AWS's files
  *
- * - Variables decide where tokens go: who can set CI_API_V4_URL or SLACK_API_URL gets the token that
- *   is for it, over plain http where the address says so. AWS's own variables and files (an endpoint,
+ * - Variables decide where tokens go: who can set CI_API_V4_URL or SLACK_API_URL gets the token
+ *   for it, over plain http where the address says so. AWS's own variables and files (an endpoint,
  *   a profile) decide where its credentials come from and where they are used.
  * - GitLab and Slack are asked by `request`, whose `exchange` follows no redirect; S3 by the client
  *   of `openS3`. Both go by a proxy where the runtime has one.
@@ -54,7 +54,10 @@ const [MINUTE_MS, HOUR_MS, DAY_MS] = [60_000, 3_600_000, 86_400_000];
 // --- Document: what is stored between two pipelines, as DataDog's job_executions.v2.json has it.
 
 /** An object, and no array: valibot's own schemas take both. */
-const PlainObject = v.custom<Record<string, unknown>>(isPlainObject, "Expected an object");
+const PlainObject = v.custom<Record<string, unknown>>(
+  (value) => typeof value === "object" && value !== null && !Array.isArray(value),
+  "Expected an object",
+);
 const Count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const TIME = /^\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:?\d\d)$/;
 const Timestamp = v.pipe(
@@ -65,16 +68,13 @@ const Timestamp = v.pipe(
 const Address = orNothing(v.pipe(v.string(), v.regex(/^https?:\/\/[^\s/]/i)));
 const Note = orNothing(v.string());
 
-/**
- * How a job did in one pipeline. A pass has no `id`; the original's executions have no `pipeline`.
- * `title` is the commit's, where the job did otherwise in the execution before.
- */
+/** How a job did in one pipeline. A pass has no `id`, the original's executions no `pipeline`. */
 const Execution = v.looseObject({
   id: v.nullable(Count),
   failing: v.boolean(),
   commit: v.nullish(v.string()),
   pipeline: v.optional(Count),
-  title: v.optional(v.string()),
+  title: v.optional(v.string()), // where the execution before ended otherwise
 });
 export type Execution = v.InferOutput<typeof Execution>;
 
@@ -110,11 +110,10 @@ const Alert = v.pipe(
   }),
 );
 /**
- * An alert: `consecutive` (broken) or `cumulative` (failing often) while it is open, then
- * `recovered` or `gone`. It opened `at`; it last changed at `changed_at`, on the `day`, in the
- * pipeline `pipeline_id`. `times`, `executions` and `turned` say what was true then. `told` has the
- * channels that know of it ("": the broadcast channel), each with the `changed_at` that it was told
- * last; `claims`, those that are just being told. The alert before closed in the pipeline `after`.
+ * An alert: `consecutive` (broken) or `cumulative` (failing often) while it is open. It opened `at`
+ * and last changed at `changed_at`, on the `day`; `times`, `executions` and `turned` say what was
+ * true then. `told` has the channels that know of it ("": the broadcast channel), each with the
+ * `changed_at` that it was told last. The alert before closed in the pipeline `after`.
  */
 export type Alert = v.InferOutput<typeof Alert>;
 
@@ -140,7 +139,6 @@ export type Project = v.InferOutput<typeof Project>;
 
 /** Where a job that is not tracked passed last, and on which day. */
 const Pass = v.object({ commit: v.string(), pipeline: Count, day: Count });
-type Pass = v.InferOutput<typeof Pass>;
 
 const JobExecutions = v.pipe(
   PlainObject,
@@ -150,11 +148,11 @@ const JobExecutions = v.pipe(
     counted_at: v.optional(Timestamp),
     upload: v.optional(v.string()),
     project: v.optional(Project),
-    days: v.optional(Count, 0),
-    last_date: v.optional(v.string()),
-    hello: v.optional(Claim),
+    days: v.optional(Count, 0), // of UTC, on which pipelines were counted
+    last_date: v.optional(v.string()), // of these days
+    hello: v.optional(Claim), // until the message of the first day is delivered
     jobs: mapOf(StoredJob),
-    passed: v.fallback(v.optional(mapOf(Pass), {}), () => new Map<string, Pass>()),
+    passed: v.fallback(v.optional(mapOf(Pass), {}), () => new Map()),
   }),
   v.transform((document) => {
     for (const { jobs_info } of document.jobs.values()) {
@@ -164,19 +162,11 @@ const JobExecutions = v.pipe(
     return document;
   }),
 );
-/**
- * The document in memory. Keys that it does not know are kept. `days` counts the days of UTC on
- * which pipelines were counted, and `last_date` is the last of them; `hello` is there until the
- * message of the first day is delivered.
- */
+/** The document in memory. Keys that it does not know are kept. */
 export type JobExecutions = v.InferOutput<typeof JobExecutions>;
 
 function orNothing<T extends v.GenericSchema>(schema: T) {
   return v.fallback(v.nullish(schema), undefined);
-}
-
-function isPlainObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 /** An object as a Map: valibot's own schemas drop jobs named `constructor` or `__proto__`. */
@@ -190,26 +180,23 @@ function mapOf<T extends v.GenericSchema>(values: T) {
 const MAX_UPLOADS = 20; // of a document that other runs store at the same time
 const OVER = "1970-01-01T00:00:00.000Z"; // until when a claim lasts that is no longer in force
 
-/**
- * What is counted, when, by which limits, and by which run. `broadcast` is the channel that hears
- * everything, null where there are no channels. No token can be in it.
- */
+/** What is counted, by which limits, when, and by which run. No token can be in it. */
 export type Task = {
   pipeline: Pipeline;
   limits: Limits;
-  broadcast: string | null;
+  broadcast: string | null; // the channel that hears everything, where there are channels
   now: Date;
   run: string;
   dryRun?: boolean;
 };
 
-/** What a run talks to. `signal` ends what it waits for when that takes too long. */
+/** What a run talks to. */
 export type World = {
   store: Store;
   jobs: Jobs;
   sender: Sender;
   pause: (ms: number) => Promise<unknown>;
-  signal: AbortSignal;
+  signal: AbortSignal; // ends what takes too long
 };
 
 /** What a run made of the document that it read, what it told whom, and what went wrong. */
@@ -239,9 +226,8 @@ export async function checkConsistentFailures(task: Task, world: World): Promise
 }
 
 /**
- * Reads the document, changes and stores it, and does that again where another run stored it first.
- * A document that did not change is not stored. An upload whose answer got lost is sent again by
- * the SDK, and then refused: so each has an id, by which a run knows its own.
+ * Reads the document, and stores it if it changes, again where another run stored it first. The SDK
+ * repeats an upload whose answer got lost, and is refused: by its id, a run knows its own.
  */
 async function changeDocument<T extends { before: JobExecutions; document: JobExecutions }>(
   { dryRun }: Task,
@@ -276,31 +262,25 @@ export function createInitialJobExecutions(): JobExecutions {
   return { pipeline_id: 0, days: 0, hello: { until: OVER, by: "" }, jobs: new Map(), passed: new Map() };
 }
 
-/**
- * Stores the document if `version` (undefined: none) is still the stored one, and resolves to
- * whether it was. Throws where it can't be written.
- */
+/** Stores the document if `version` is still the stored one: whether it was. Throws if it can't. */
 export function uploadJobExecutions(document: JobExecutions, version: Version, store: Store, signal: AbortSignal) {
   return store.write(Buffer.from(JSON.stringify(toStored(document))), version, signal);
 }
 
-/** The document as it is stored. */
 function toStored({ jobs, passed, days, ...rest }: JobExecutions) {
-  const passes = passed.size > 0 ? { passed: Object.fromEntries(passed) } : {};
-  return { ...rest, ...(days > 0 ? { days } : {}), jobs: Object.fromEntries(jobs), ...passes };
+  const passes = passed.size > 0 ? Object.fromEntries(passed) : undefined;
+  return { ...rest, days: days || undefined, jobs: Object.fromEntries(jobs), passed: passes };
 }
 
 // === What only computes: no token, no time, no connection, no file, and nothing of the process.
 
 // --- Statistics: executions at their places, and how an alert opens, changes and closes.
 
-const FORGET_DAYS = 30; // on which pipelines were counted
-const BEGAN_ANEW_MS = 7 * DAY_MS;
 const MAX_TITLE = 120;
 
 type Counting = Pick<Task, "pipeline" | "limits" | "now">;
 
-/** What a pipeline makes of the document. `ran` has the jobs that failed or passed, by their names. */
+/** What a pipeline makes of the document. `ran`: the jobs that failed or passed, by their names. */
 export type Update = {
   outcome: "counted" | "late" | "nothing-ran";
   document: JobExecutions;
@@ -327,9 +307,8 @@ export function updateStatistics(before: JobExecutions, listing: Listing, counti
     const warning = "No job of this pipeline failed or passed: check that the list of jobs is complete";
     return { ...update, outcome: "nothing-ran", document: before, warnings: [...listing.warnings, warning] };
   }
-  if (pipeline.CI_PIPELINE_ID < before.pipeline_id) {
-    return { ...update, outcome: "late", document: fileExecutions(before, ran, counting) };
-  }
+  const isLate = pipeline.CI_PIPELINE_ID < before.pipeline_id;
+  if (isLate) return { ...update, outcome: "late", document: fileExecutions(before, ran, counting) };
   const filed = fileExecutions({ ...before, ...describeLatest(before, counting) }, ran, counting);
   return { ...update, outcome: "counted", document: judgeJobs(filed, counting) };
 }
@@ -341,14 +320,14 @@ function checkOrder({ pipeline_id, counted_at = "", project }: JobExecutions, { 
     const moved = 'if it has moved, take the key "project" out of the document';
     throw failure(what, `give each project a JOB_EXECUTIONS_URL of its own; ${moved}`);
   }
-  if (id < pipeline_id && now.getTime() - Date.parse(counted_at) > BEGAN_ANEW_MS) {
+  if (id < pipeline_id && now.getTime() - Date.parse(counted_at) > 7 * DAY_MS) {
     const what = `Cannot count pipeline ${id}: it is older than ${pipeline_id}, the latest, of ${counted_at.slice(0, 10)}`;
     const anew = "if the ids began anew (a moved project, a renamed workflow)";
     throw failure(what, `${anew}, set JOB_EXECUTIONS_URL to a new document`);
   }
 }
 
-/** What the document says of the latest pipeline. A day counts once, whatever clock says so first. */
+/** What is known of the latest pipeline. A day counts once, whatever clock says so first. */
 function describeLatest({ days, last_date, counted_at = "", project }: JobExecutions, { pipeline, now }: Counting) {
   const { CI_PIPELINE_ID: pipeline_id, CI_COMMIT_SHA: commit } = pipeline;
   const at = now.toISOString();
@@ -373,22 +352,19 @@ function fileExecutions(document: JobExecutions, ran: Update["ran"], { pipeline,
     const remembered = pass ? [{ id: null, failing: false, commit: pass.commit, pipeline: pass.pipeline }] : [];
     const history = tracked ?? { consecutive_failures: 0, jobs_info: remembered };
     const how = outcome === "failed" ? { id: job, failing: true } : { id: null, failing: false };
-    const filed = fileExecution(history, { ...how, ...own }, windowOf(name, limits));
+    const filed = fileExecution(history, { ...how, ...own }, thresholdsOf(name, limits).kept);
     jobs.set(name, { ...filed, last_run: now.toISOString(), last_day: document.days });
     passed.delete(name);
   }
   return { ...document, jobs, passed };
 }
 
-/**
- * Puts an execution at its pipeline's place in the window, instead of what that pipeline had added.
- * Nothing goes before the oldest execution, as what came between the two is not known.
- */
+/** Puts an execution at its pipeline's place in the window, instead of what that had added. */
 function fileExecution(job: TrackedJob, execution: Execution & { pipeline: number }, length: number): TrackedJob {
   const { jobs_info: window } = job;
   const { pipeline } = execution;
-  if (window[0] && placeOf(window[0]) > pipeline) return job;
-  // A pass in front stays before a failure of its own pipeline: it is what is known of the time before.
+  if (window[0] && placeOf(window[0]) > pipeline) return job; // what came between is not known
+  // A pass in front stays before a failure of its own pipeline: it is what came before.
   const isFront = (other: Execution) => other === window[0] && !other.failing && execution.failing;
   const earlier = window.filter((one) => placeOf(one) < pipeline || (placeOf(one) === pipeline && isFront(one)));
   const later = window.filter((one) => placeOf(one) > pipeline);
@@ -418,15 +394,16 @@ function titleOf({ CI_COMMIT_MESSAGE = "" }: Pipeline): string | undefined {
 function judgeJobs(document: JobExecutions, { pipeline, limits, now }: Counting): JobExecutions {
   const { days } = document;
   const when = { pipeline_id: pipeline.CI_PIPELINE_ID, changed_at: now.toISOString(), day: days };
-  const isOld = (day = days) => days - day > FORGET_DAYS;
+  const isOld = (day = days) => days - day > 30; // days on which pipelines were counted
   const isIgnored = (name: string) => Boolean(ruleOf(name, limits)?.ignore);
   const passed = new Map([...document.passed].filter(([name, { day }]) => !isOld(day) && !isIgnored(name)));
   const jobs = new Map<string, TrackedJob>();
   for (const [name, stored] of document.jobs) {
-    const jobs_info = stored.jobs_info.slice(-windowOf(name, limits));
+    const thresholds = thresholdsOf(name, limits);
+    const jobs_info = stored.jobs_info.slice(-thresholds.kept);
     const job = { ...stored, last_day: stored.last_day ?? days, jobs_info };
     const isGone = isOld(job.last_day) || isIgnored(name);
-    const change = isGone ? "gone" : changeOf(job, thresholdsOf(name, limits));
+    const change = isGone ? "gone" : changeOf(job, thresholds);
     let alert = changeAlert(job, change, when);
     if (alert && !isOpen(alert) && isOld(alert.day)) alert = { ...alert, told: undefined, claims: undefined }; // given up
     const last = jobs_info.at(-1);
@@ -452,10 +429,8 @@ type Change = Kind | "flaky";
 type When = Pick<Alert, "pipeline_id" | "changed_at" | "day">;
 
 /**
- * The rules for alerts: what the window of a job does to its alert. It opens or becomes broken
- * (`consecutive`), opens as failing often (`cumulative`), closes (`recovered`), or, while a broken
- * job only looks mended, is `flaky`. Undefined: nothing changes. What belongs to an alert before
- * does not count again.
+ * The rules for alerts: what the window of a job does to its alert; undefined: nothing. A job is
+ * `flaky` that was broken and only looks mended.
  */
 export function changeOf(job: TrackedJob, { inARow, often }: Thresholds): Change | undefined {
   const { alert } = job;
@@ -473,14 +448,12 @@ export function changeOf(job: TrackedJob, { inARow, often }: Thresholds): Change
   return isFlaky ? undefined : "flaky";
 }
 
-/**
- * The executions of a window without those that belong to an alert before: all up to the pipeline
- * that closed it, but for a failure in that very one, in a re-run.
- */
+/** The executions of a window without those that belong to an alert before. */
 function sinceAlertBefore({ jobs_info, alert }: TrackedJob): Execution[] {
   const closedBy = isOpen(alert) ? alert?.after : alert?.pipeline_id;
   if (closedBy === undefined) return jobs_info;
-  return jobs_info.filter((one) => placeOf(one) > closedBy || (placeOf(one) === closedBy && one.failing));
+  const isInReRun = (one: Execution) => one.failing && placeOf(one) === closedBy; // of the pipeline that closed it
+  return jobs_info.filter((one) => placeOf(one) > closedBy || isInReRun(one));
 }
 
 /** How often a job failed in a row, up to now. A streak may be longer than the window. */
@@ -495,7 +468,8 @@ function changeAlert(job: TrackedJob, change: Change | undefined, when: When): A
   const alert = job.alert && isOlder ? { ...job.alert, ...factsOf(job, job.alert.kind) } : job.alert;
   if (!change || (change === "gone" && !isOpen(alert))) return alert;
   if (change === "flaky") return alert && { ...alert, flaky: true };
-  const changed = { ...when, kind: change, flaky: undefined, ...factsOf(job, change) };
+  const reset = { flaky: undefined, times: undefined, executions: undefined, turned: undefined };
+  const changed = { ...reset, ...when, kind: change, ...factsOf(job, change) };
   if (!alert || !isOpen(alert)) {
     // Somebody may still wait for the end of a broken alert before: then this one is its sequel, whose end is told.
     const isSequel = change === "cumulative" && isToBeTold(alert);
@@ -510,19 +484,15 @@ function changeAlert(job: TrackedJob, change: Change | undefined, when: When): A
 /** What is said of an alert: how often the job failed or passed, and where that streak began. */
 function factsOf(job: TrackedJob, kind: Kind): Pick<Alert, "times" | "executions" | "turned"> {
   const executions = sinceAlertBefore(job);
+  if (kind === "gone") return {};
+  if (kind === "cumulative") return { times: failuresIn(executions).length, executions: executions.length };
   const failing = kind === "consecutive";
   const streak = lastStreak(executions, failing);
   const [first] = streak;
   const before = first && job.jobs_info[job.jobs_info.indexOf(first) - 1];
   const from = before && before.failing !== failing ? (before.commit ?? undefined) : undefined;
   const turned = first?.commit ? { commit: first.commit, title: first.title, from } : undefined;
-  const times = Math.max(streak.length, failing ? failedInARow(job) : 0);
-  return {
-    consecutive: { times, executions: undefined, turned },
-    cumulative: { times: failuresIn(executions).length, executions: executions.length, turned: undefined },
-    recovered: { times, executions: undefined, turned },
-    gone: { times: undefined, executions: undefined, turned: undefined },
-  }[kind];
+  return { times: Math.max(streak.length, failing ? failedInARow(job) : 0), turned };
 }
 
 /** The executions as a strip, the oldest first. */
@@ -547,7 +517,7 @@ function lastStreak(executions: Execution[], failing: boolean) {
 
 // --- Listings: from what GitLab or GitHub list to how each job did.
 
-/** A job by its latest attempt that has finished: where (`stage`) and why (`reason`) it failed, and its page. */
+/** A job by its latest attempt that has finished; `stage` and `reason` are those of a failure. */
 export type PipelineJob = {
   id: number;
   name: string;
@@ -557,7 +527,7 @@ export type PipelineJob = {
   url?: string | null | undefined;
 };
 
-/** The jobs of a pipeline, one entry a name. `remark` is for the end of the log: what is not seen. */
+/** The jobs of a pipeline, one entry a name. `remark`: what is not seen, for the log's end. */
 export type Listing = { jobs: PipelineJob[]; warnings: string[]; remark?: string | undefined };
 
 const Id = v.pipe(v.number("Expected a number, e.g. the build's * 1000 + index"), v.safeInteger(), v.minValue(1));
@@ -598,9 +568,9 @@ const JobInFile = v.object({
   conclusion: v.nullish(v.picklist(CONCLUSIONS.split(" "), `Expected one of ${CONCLUSIONS}`)),
 });
 
-/** A file of jobs: an array of them, or one or more pages, each with the number of jobs on all pages. */
+/** A file of jobs: an array of them, or pages, each with the number of jobs on all pages. */
 const PagesOfJobs = v.lazy((json) => {
-  const isPaged = [json].flat().some((item) => isPlainObject(item) && "jobs" in item);
+  const isPaged = [json].flat().some((item) => v.is(PlainObject, item) && "jobs" in item);
   const Page = v.object({ total_count: v.fallback(v.number(), 0), jobs: v.array(JobInFile) });
   const toArray = v.transform((page: unknown) => [page].flat());
   const toPages = v.transform((jobs: ListedJob[]) => [{ total_count: 0, jobs }]);
@@ -622,7 +592,7 @@ function toAttempt(job: ListedJob): Attempt {
   return { id, name, outcome, stage, reason, url: web_url ?? html_url, attempt, isFinished };
 }
 
-/** One job a name: its latest attempt that has finished. Of several in that attempt, one that failed. */
+/** One job a name: its latest attempt that has finished. Of several in that, one that failed. */
 function latestAttempts<T extends Attempt>(jobs: T[]): T[] {
   const newestFirst = jobs.toSorted((a, b) => b.attempt - a.attempt || b.id - a.id);
   return groupBy(newestFirst, ({ name }) => name).map((attempts) => {
@@ -648,10 +618,7 @@ function readListing(text: string, source: string): Listing {
   return { jobs: latestAttempts(attempts), warnings: unfinished.length > 0 ? [warning] : [] };
 }
 
-/**
- * A trigger job, by its own status only where no job came of it, as from wrong YAML; and the jobs
- * below it. Where it may fail, what failed below did not run.
- */
+/** A trigger job, by its own status only where no job ran (as from wrong YAML), and its jobs. */
 function withChild(own: PipelineJob, bridge: Bridge, jobs: ListedJob[], below: PipelineJob[]): PipelineJob[] {
   const hasStarted = jobs.some(({ status }) => ["success", "failed", "running"].includes(status));
   const hasRun = hasStarted || below.some(({ outcome }) => outcome !== "not run");
@@ -681,17 +648,12 @@ function ruleOf(name: string, { JOB_RULES }: Limits): Rule | undefined {
   return JOB_RULES.findLast(({ pattern }) => pattern.test(name));
 }
 
-function thresholdsOf(name: string, limits: Limits): Thresholds {
-  const { CONSECUTIVE_THRESHOLD, CUMULATIVE_THRESHOLD } = limits;
-  const [inARow, often] = ruleOf(name, limits)?.thresholds ?? [];
-  if (inARow === undefined) return { inARow: CONSECUTIVE_THRESHOLD, often: CUMULATIVE_THRESHOLD };
-  return { inARow, often: often ?? Math.max(inARow, CUMULATIVE_THRESHOLD) };
-}
-
-/** How many executions of a job are kept: as many as its largest threshold needs. */
-function windowOf(name: string, limits: Limits): number {
-  const { inARow, often } = thresholdsOf(name, limits);
-  return Math.max(limits.CUMULATIVE_LENGTH, inARow, often);
+/** Also how many executions of a job are kept: as many as its largest threshold needs. */
+function thresholdsOf(name: string, limits: Limits) {
+  const { CONSECUTIVE_THRESHOLD, CUMULATIVE_THRESHOLD, CUMULATIVE_LENGTH } = limits;
+  const [own, often = Math.max(own ?? 0, CUMULATIVE_THRESHOLD)] = ruleOf(name, limits)?.thresholds ?? [];
+  const inARow = own ?? CONSECUTIVE_THRESHOLD;
+  return { inARow, often, kept: Math.max(CUMULATIVE_LENGTH, inARow, often) };
 }
 
 /** Parses a line of JOB_RULES; undefined where it is wrong. */
@@ -735,8 +697,6 @@ function toRegExp(pattern: string): RegExp {
 
 // --- News: what each channel does not know of an alert: claimed before it is told, noted after.
 
-const CLAIM_MS = 5 * MINUTE_MS; // a run is over long before
-
 /** What is new of a job. */
 export type News = {
   job: string;
@@ -760,12 +720,10 @@ export type Message = {
 /** A message and what became of it. */
 export type Delivery = Message & { delivered: boolean; failure?: Failure };
 
-/**
- * Finds what each channel does not know, and claims it: no other run tells that meanwhile. Returns
- * the document with the claims, and one message a channel.
- */
+/** Claims what each channel does not know, so that no other run tells it: one message a channel. */
 export function claimNews({ document, ran }: Pick<Update, "document" | "ran">, task: Task) {
-  const claim = { until: new Date(task.now.getTime() + CLAIM_MS).toISOString(), by: task.run };
+  const until = new Date(task.now.getTime() + 5 * MINUTE_MS).toISOString(); // runs end long before
+  const claim = { until, by: task.run };
   const jobs = new Map(document.jobs);
   const found = [...document.jobs].flatMap(([name, job]) => {
     const { alert } = job;
@@ -794,7 +752,7 @@ function channelsToTell(job: string, alert: Alert, task: Task): string[] {
   const { told = {}, claims = {}, changed_at } = alert;
   const claimed = Object.entries(claims).filter(([, claim]) => isInForce(claim, task));
   const known = Object.entries(told).filter(([, at]) => isOpen(alert) && at === changed_at);
-  // An alert that is open is for its channels of today; its end, for whoever knows or may know of it.
+  // An open alert is for its channels of today; its end, for whoever knows or may know of it.
   const ofToday = ["", ...(ruleOf(job, task.limits)?.channels ?? [])];
   const audience = isOpen(alert) ? ofToday : Object.keys({ ...told, ...claims });
   const skipped = [...claimed, ...known].map(([channel]) => addressOf(channel, task));
@@ -808,7 +766,7 @@ function addressOf(channel: string, { broadcast }: Task) {
   return broadcast === null || bare(channel) === bare(broadcast) ? "" : channel;
 }
 
-/** Whether another run is just telling. One that claimed until over a day ahead had a wrong clock. */
+/** Whether another run is just telling. One that claimed for over a day had a wrong clock. */
 function isInForce({ until, by }: Claim, { now, run }: Task) {
   const leftMs = Date.parse(until) - now.getTime();
   return by !== run && leftMs > 0 && leftMs <= DAY_MS;
@@ -841,10 +799,7 @@ function mentionsIn(channel: string, news: News[], task: Task): string[] {
   return [...new Set(mentions)];
 }
 
-/**
- * Notes what became of the messages of a run, where its claims still stand, and gives these up. A
- * claim that is over but stays says that the channel may have been told.
- */
+/** Notes who was told, where the claim still stands. One that stays says: may have been told. */
 export function noteTold(before: JobExecutions, deliveries: Delivery[], task: Task): JobExecutions {
   const document = { ...before, jobs: new Map(before.jobs) };
   const over = { until: OVER, by: task.run };
@@ -879,26 +834,18 @@ export function untoldSince({ alert }: TrackedJob): string | undefined {
 
 const MAX_MESSAGE = 3_900; // UTF-16 units as sent: Slack shows some 4,000 well
 const MAX_LABEL = 80; // of a project's or branch's name, and of a stage with a reason
-const MAX_NAME = 300; // of a job in the first line
-const MAX_MENTIONS = 300; // in all: the paragraphs need the room
-const MAX_ADDRESS = 300; // as sent: a longer one is left out
-const MAX_SUBJECT = 250; // GitHub takes 256 characters for the title of an issue
+const MAX_PART = 300; // of a job in the first line, of all mentions, of an address: a longer one is left out
 
-/** How a chat writes a text that is data, a link with such a label, and a mention. */
-export type Format = {
-  text: (data: string) => string;
-  link: (label: string, url: string) => string;
-  mention: (mention: string) => string;
-};
+/** How a chat writes a text that is data, and a link with such a label. */
+export type Format = { text(data: string): string; link(label: string, url: string): string };
 
 /** Slack's mrkdwn. */
 export const SLACK: Format = {
   text: (data) => escapeText(toOneLine(data).replace(MARKS, "\u2060$&").replace(EMOJI, ":\u2060")),
   link: (label, url) => `<${escapeText(encodeIn(url, /[<>|`]/g))}|${SLACK.text(label).replaceAll("|", "/")}>`,
-  mention: (mention) => mention,
 };
 
-/** CommonMark, as GitHub, Teams and Discord read it. There, `@name` pings, and `#12` is an issue. */
+/** CommonMark, as GitHub, Teams and Discord read it: there `@name` pings, and `#12` is an issue. */
 export const MARKDOWN: Format = {
   text: (data) =>
     toOneLine(data)
@@ -906,17 +853,12 @@ export const MARKDOWN: Format = {
       .replace(/[@#](?=\w)|(?<=\bGH)-(?=\d)/gi, "$&\u2060")
       .replace(EMOJI, ":\u2060"),
   link: (label, url) => `[${MARKDOWN.text(label)}](${encodeIn(url, /[<>()\\`]/g)})`,
-  mention: () => "",
 };
 
-/** For where there is no markup: links with their addresses, unless these end with the label. */
+/** For where there is no markup. */
 export const PLAIN: Format = {
   text: toOneLine,
-  link: (label, url) => {
-    const address = encodeIn(url, /[<>]/g);
-    return address.endsWith(`/${label}`) ? address : `${toOneLine(label)} (${address})`;
-  },
-  mention: () => "",
+  link: (label, url) => `${toOneLine(label)} (${encodeIn(url, /[<>]/g)})`,
 };
 
 // What is markup at the edge of a word: an invisible character (U+2060) there makes it plain text.
@@ -932,52 +874,35 @@ function encodeIn(url: string, marks: RegExp) {
   return url.replace(/[\s\p{Cc}]/gu, encodeURIComponent).replace(marks, encode);
 }
 
-/** How news of each kind begins, its word, and what is said of its jobs; the gravest first. */
-const KINDS: Record<Kind, { sign: string; word: string; describe: (group: Group, context: Context) => string }> = {
-  consecutive: {
-    sign: "🔴",
-    word: "broken",
-    describe: (group, context) => `failed ${formatTimes(group)} in a row${describeTurn(group, context)}`,
-  },
-  cumulative: {
-    sign: "🟠",
-    word: "failing often",
-    describe: (group) => `failed ${formatTimes(group)} in the last ${formatSpan(group, "executions")} executions`,
-  },
-  recovered: { sign: "🟢", word: "recovered", describe: describeRecovered },
-  gone: {
-    sign: "⚪",
-    word: "gone",
-    describe: ({ length }) =>
-      `${length === 1 ? "does" : "do"} not count any more (renamed, removed, ignored, or allowed to fail)`,
-  },
+/** How news of each kind begins, and its word; the gravest first. */
+const KINDS: Record<Kind, { sign: string; word: string }> = {
+  consecutive: { sign: "🔴", word: "broken" },
+  cumulative: { sign: "🟠", word: "failing often" },
+  recovered: { sign: "🟢", word: "recovered" },
+  gone: { sign: "⚪", word: "gone" },
 };
 
 /** News that is told together: of jobs that one commit broke or mended, at one time. */
 type Group = [News, ...News[]];
 
-/** How a message is written. `title` is that of the commit at which all of it began, for the first line. */
-type Context = { task: Task; format: Format; links: Links; title: string | undefined };
-
-/**
- * The text of a message in the language of a chat, of at most 3,900 characters: a first line that
- * says all that a phone needs, then a paragraph for each group. What does not fit is counted.
- */
-export function writeMessage({ task, news, hello, mentions }: Message, format: Format): string {
-  const { CI_PIPELINE_ID: id, CI_PIPELINE_URL: url } = task.pipeline;
-  const links = linksOf(projectOf(task.pipeline), id, url);
-  const context = { task, format, links, title: commonTitle(news) };
-  const top = [hello ? writeHello(context) : [], news.length > 0 ? writeFirstLine(news, mentions, context) : []].flat();
-  const paragraphs = groupNews(news).map((group) => writeParagraph(group, context));
-  const andMore = (count: number) => (count > 0 ? [`and ${linkTo(links.pipeline, `${count} more`, format)}`] : []);
+/** The text of a message, of at most 3,900 characters: what does not fit is counted. */
+export function writeMessage(message: Message, format: Format): string {
+  const context = contextOf(message, format);
+  const top = [
+    message.hello ? writeHello(context) : [],
+    message.news.length > 0 ? writeFirstLine(message.news, context) : [],
+  ];
+  const groups = groupNews(message.news);
+  const paragraphs = groups.map((group) => writeParagraph(group, context));
+  const andMore = (count: number) =>
+    count > 0 ? [`and ${context.linkTo(context.links.pipeline, `${count} more`)}`] : [];
 
   const write = (count: number, shown: number[]) => {
-    const left = paragraphs.slice(count).reduce((sum, { jobs }) => sum + jobs, 0);
     const texts = paragraphs.slice(0, count).map(({ head, list }, i) => {
       const items = list.slice(0, shown[i] ?? 0);
       return head + [...items, ...andMore(list.length - items.length)].join(", ");
     });
-    return [...top, ...texts, ...andMore(left)].join("\n\n");
+    return [...top.flat(), ...texts, ...andMore(groups.slice(count).flat().length)].join("\n\n");
   };
   const isShort = (text: string) => text.length <= MAX_MESSAGE;
   const most = mostThatFit(paragraphs.length, (count) => isShort(write(count, [])));
@@ -988,6 +913,25 @@ export function writeMessage({ task, news, hello, mentions }: Message, format: F
   return write(most, shown);
 }
 
+type Context = ReturnType<typeof contextOf>;
+
+/** What all of a message needs; `title` is that of the commit at which all that is told began. */
+function contextOf({ task, news, mentions: asked }: Message, format: Format) {
+  const { text, link } = format;
+  const { CI_PIPELINE_ID: id, CI_PIPELINE_URL, CI_PROJECT_PATH, CI_COMMIT_BRANCH, CI_COMMIT_SHA } = task.pipeline;
+  const links = linksOf(projectOf(task.pipeline), id, CI_PIPELINE_URL);
+  const linkTo = (url: string | null | undefined, label: string) =>
+    url && link("", url).length <= MAX_PART ? link(label, url) : text(label);
+  const names = [CI_PROJECT_PATH ?? "this project", CI_COMMIT_BRANCH ?? shorten(CI_COMMIT_SHA)];
+  const place = text(names.map((name) => cut(name, MAX_LABEL)).join(" "));
+  const pipeline = linkTo(links.pipeline, `pipeline ${id}`);
+  const [first, ...others] = news.map(({ alert }) => alert.turned);
+  const isCommon = others.every((turned) => turned?.commit === first?.commit && turned?.title === first?.title);
+  const title = isCommon && first?.title ? cut(first.title, MAX_TITLE) : undefined;
+  const mentions = format === SLACK ? asked : []; // elsewhere these would ping nobody
+  return { task, text, mentions, links, linkTo, place, pipeline, title };
+}
+
 /** How many fit: all, else as many as do while one more has to follow. */
 function mostThatFit(all: number, fits: (count: number) => boolean) {
   if (fits(all)) return all;
@@ -996,9 +940,9 @@ function mostThatFit(all: number, fits: (count: number) => boolean) {
   return count;
 }
 
-/** The first line of a message as a title, in plain text and without addresses. */
+/** The first line of a message as a title, in plain text: GitHub takes 256 characters for an issue's. */
 export function writeSubject(message: Message): string {
-  return cut(writeMessage(message, { ...PLAIN, link: toOneLine }).replace(/\n.*/s, ""), MAX_SUBJECT);
+  return cut(writeMessage(message, { ...PLAIN, link: toOneLine }).replace(/\n.*/s, ""), 250);
 }
 
 /** The gravest first, then the largest group. */
@@ -1011,86 +955,72 @@ function groupNews(news: News[]): Group[] {
   return groups.sort((a, b) => rankOf(a[0]) - rankOf(b[0]) || b.length - a.length);
 }
 
-/** The title of the commit at which all that is told began. */
-function commonTitle(news: News[]): string | undefined {
-  const [first, ...others] = news.map(({ alert }) => alert.turned);
-  const isCommon = others.every((turned) => turned?.commit === first?.commit && turned?.title === first?.title);
-  return isCommon && first?.title ? cut(first.title, MAX_TITLE) : undefined;
-}
-
-function writeFirstLine(news: News[], mentions: string[], context: Context): string {
-  const { format, title } = context;
+function writeFirstLine(news: News[], { text, mentions, place, pipeline, title }: Context): string {
   const counts = Object.entries(KINDS).flatMap(([kind, { sign, word }]) => {
-    const jobs = news.flatMap(({ alert, job }) => (alert.kind === kind ? format.text(job) : []));
+    const jobs = news.flatMap(({ alert, job }) => (alert.kind === kind ? text(job) : []));
     if (jobs.length === 0) return [];
-    const isName = jobs.length === 1 && `${jobs}`.length <= MAX_NAME;
+    const isName = jobs.length === 1 && `${jobs}`.length <= MAX_PART;
     return `${sign} ${isName ? jobs[0] : formatCount(jobs.length, "job")} ${word}`;
   });
-  const since = title ? ` since "${format.text(title)}"` : "";
-  const line = `${counts.join(", ")} in ${writePlace(context)}${since}, ${linkPipeline(context)}`;
-  const names = mentions.flatMap((mention) => format.mention(mention) || []);
-  const most = mostThatFit(names.length, (count) => names.slice(0, count).join(" ").length <= MAX_MENTIONS);
-  return [...names.slice(0, most), line].join(" ");
-}
-
-function writePlace({ task, format: { text } }: Context) {
-  const { CI_PROJECT_PATH: name = "this project", CI_COMMIT_BRANCH: branch, CI_COMMIT_SHA: commit } = task.pipeline;
-  return text(`${cut(name, MAX_LABEL)} ${cut(branch ?? shorten(commit), MAX_LABEL)}`);
-}
-
-function linkPipeline({ task, format, links }: Context) {
-  return linkTo(links.pipeline, `pipeline ${task.pipeline.CI_PIPELINE_ID}`, format);
+  const since = title ? ` since "${text(title)}"` : "";
+  const most = mostThatFit(mentions.length, (count) => mentions.slice(0, count).join(" ").length <= MAX_PART);
+  return [...mentions.slice(0, most), `${counts.join(", ")} in ${place}${since}, ${pipeline}`].join(" ");
 }
 
 /** What is told of a group: a line, and a list below it, of which only a part may fit. */
-function writeParagraph(group: Group, context: Context): { head: string; list: string[]; jobs: number } {
-  const { task, format, links } = context;
+function writeParagraph(group: Group, context: Context): { head: string; list: string[] } {
+  const { task, text, links, linkTo } = context;
   const [{ alert, failures, hasPassedSince }] = group;
-  const { sign, describe } = KINDS[alert.kind];
+  const { sign } = KINDS[alert.kind];
   const isAlone = group.length === 1;
-  const details = group.map((news) => detailsOf(news, format));
+  const details = group.map((news) => detailsOf(news, text));
   const isShared = details.every((detail) => detail === details[0]); // then they are told once
   const names = group.map(({ job, listed, failures }, i) => {
     const url = listed?.url ?? links.job(listed?.id ?? failures.at(-1));
-    return linkTo(url, job, format) + (isShared ? "" : details[i]);
+    return linkTo(url, job) + (isShared ? "" : details[i]);
   });
   const lateMs = task.now.getTime() - Date.parse(alert.changed_at);
   const late = lateMs >= HOUR_MS ? `, ${formatDuration(lateMs)} ago` : "";
   const since = hasPassedSince ? `, and ${isAlone ? "has" : "have"} passed since` : "";
   const subject = `${isAlone ? names[0] : formatCount(group.length, "job")}${isShared ? details[0] : ""}`;
-  const head = `${sign} ${subject} ${describe(group, context)}${late}${since}`;
-  if (!isAlone) return { head: `${head}\n`, list: names, jobs: group.length };
-  const linked = failures.map((id) => linkTo(links.job(id), `${id}`, format));
-  return { head: linked.length > 0 ? `${head}\nfailures: ` : head, list: linked, jobs: 1 };
+  const head = `${sign} ${subject} ${describeGroup(group, context)}${late}${since}`;
+  if (!isAlone) return { head: `${head}\n`, list: names };
+  const list = failures.map((id) => linkTo(links.job(id), `${id}`));
+  return { head: list.length > 0 ? `${head}\nfailures: ` : head, list };
 }
 
 /** Behind a job's name: where it failed, and why, if that says more than "the script failed". */
-function detailsOf({ listed, alert }: News, { text }: Format) {
+function detailsOf({ listed, alert }: News, text: Format["text"]) {
   const reason = listed?.reason === "script_failure" ? undefined : listed?.reason;
   const known = isOpen(alert) ? [listed?.stage, reason].filter(Boolean) : [];
   return known.length > 0 ? ` (${text(cut(known.join(": "), MAX_LABEL))})` : "";
 }
 
-function describeRecovered(group: Group, context: Context) {
+/** What is said of the jobs of a group, behind their names. */
+function describeGroup(group: Group, context: Context): string {
+  const [{ alert }] = group;
+  const isAlone = group.length === 1;
+  const span = formatSpan(group, "times");
+  const times = `${span} ${span === "1" ? "time" : "times"}`;
+  const inARow = `${times} in a row${describeTurn(alert, context)}`;
+  if (alert.kind === "consecutive") return `failed ${inARow}`;
+  if (alert.kind === "cumulative") return `failed ${times} in the last ${formatSpan(group, "executions")} executions`;
+  const does = isAlone ? "does" : "do";
+  if (alert.kind === "gone") return `${does} not count any more (renamed, removed, ignored, or allowed to fail)`;
   const longestMs = Math.max(...group.map(({ alert }) => Date.parse(alert.changed_at) - Date.parse(alert.at)));
-  const alerts = group.length === 1 ? "its alert was open for" : "their alerts were open for up to";
-  return `passed ${formatTimes(group)} in a row${describeTurn(group, context)}; ${alerts} ${formatDuration(longestMs)}`;
+  const alerts = isAlone ? "its alert was open for" : "their alerts were open for up to";
+  return `passed ${inARow}; ${alerts} ${formatDuration(longestMs)}`;
 }
 
 /** Where the streak began; a title that the first line has is not told again. */
-function describeTurn([{ alert }]: Group, { format, links, title: told }: Context) {
-  if (!alert.turned) return "";
-  const { commit, from, title } = alert.turned;
-  const first = `, first at ${linkTo(links.commit(commit), shorten(commit), format)}`;
+function describeTurn({ kind, turned }: Alert, { text, links, linkTo, title: told }: Context) {
+  if (!turned) return "";
+  const { commit, from, title } = turned;
+  const first = `, first at ${linkTo(links.commit(commit), shorten(commit))}`;
   if (from === undefined) return `${first} or earlier`;
-  if (from === commit) return `${first}, which had ${alert.kind === "recovered" ? "failed" : "passed"} before`;
-  const changes = linkTo(links.compare(from, commit), `changes since ${shorten(from)}`, format);
-  return `${first}${title && !told ? ` "${format.text(cut(title, MAX_TITLE))}"` : ""}, ${changes}`;
-}
-
-function formatTimes(group: Group) {
-  const times = formatSpan(group, "times");
-  return `${times} ${times === "1" ? "time" : "times"}`;
+  if (from === commit) return `${first}, which had ${kind === "recovered" ? "failed" : "passed"} before`;
+  const changes = linkTo(links.compare(from, commit), `changes since ${shorten(from)}`);
+  return `${first}${title && !told ? ` "${text(cut(title, MAX_TITLE))}"` : ""}, ${changes}`;
 }
 
 /** The numbers of a group as `10`, or `8 to 10` where they differ. */
@@ -1101,22 +1031,19 @@ function formatSpan(group: Group, key: "times" | "executions") {
 }
 
 /** The message of the first day: whoever sees it later knows that the document was lost. */
-function writeHello(context: Context): string {
+function writeHello({ task, place, pipeline }: Context): string {
   return [
-    `👋 check-failures now watches the CI jobs of ${writePlace(context)}, from ${linkPipeline(context)} on.`,
-    `It will speak when a job has failed ${describeThresholds(context.task.limits)}, and when a broken job has recovered. Until then it is silent.`,
+    `👋 check-failures now watches the CI jobs of ${place}, from ${pipeline} on.`,
+    `It will speak when a job has failed ${describeThresholds(task.limits)}, and when a broken job has recovered. Until then it is silent.`,
     "Have you seen this message before? Then its document was lost, and with it the open alerts.",
   ].join("\n");
 }
 
-/** What the environment says of the project. */
 function projectOf({ CI_PROJECT_PATH: name, CI_PROJECT_URL: url, GITLAB_CI, GITHUB_ACTIONS }: Pipeline): Project {
   const gitlab = GITLAB_CI === "true" ? "gitlab" : undefined;
   const ci = GITHUB_ACTIONS === "true" ? "github" : gitlab;
   return { ...(name ? { name } : {}), ...(url ? { url } : {}), ...(ci ? { ci } : {}) };
 }
-
-type Links = ReturnType<typeof linksOf>;
 
 /** The pages of a pipeline, as far as the project's address and its CI are known. */
 export function linksOf({ ci, url: home }: Project, pipelineId: number, pipelineUrl?: string) {
@@ -1131,28 +1058,17 @@ export function linksOf({ ci, url: home }: Project, pipelineId: number, pipeline
   };
 }
 
-function linkTo(url: string | null | undefined, label: string, { text, link }: Format) {
-  return url && link("", url).length <= MAX_ADDRESS ? link(label, url) : text(label);
-}
-
 // --- Report: what a run and a report say of the document, to people and to programs.
-
-const MAX_LOG_ROWS = 40;
 
 export type Row = { name: string; job: TrackedJob; failures: number };
 
 /** The tracked jobs: broken ones first, then those that fail often, then by failures and name. */
 export function sortJobs(jobs: Map<string, TrackedJob>): Row[] {
   const rankOf = ({ alert }: TrackedJob) => (alert && isOpen(alert) ? Object.keys(KINDS).indexOf(alert.kind) : 2);
-  return [...jobs]
-    .map(([name, job]) => ({ name, job, failures: failuresIn(job.jobs_info).length, key: naturalKey(name) }))
-    .sort(
-      (a, b) =>
-        rankOf(a.job) - rankOf(b.job) ||
-        b.failures - a.failures ||
-        b.job.consecutive_failures - a.job.consecutive_failures ||
-        compare(a.key, b.key),
-    );
+  const rows = [...jobs].map(([name, job]) => {
+    return { name, job, rank: rankOf(job), failures: failuresIn(job.jobs_info).length, key: naturalKey(name) };
+  });
+  return rows.sort((a, b) => a.rank - b.rank || b.failures - a.failures || compare(a.key, b.key));
 }
 
 /** The tracked jobs as a table, at most so many rows. The name is last: none can break a column. */
@@ -1188,26 +1104,22 @@ function alignRows(rows: Row[]): string[] {
   return lines.map((line) => line.map(pad).join("  "));
 }
 
-/** What a run says: what became of the pipeline, and the table; of a dry run, what it would send. */
-export function describeRun(run: Run, { pipeline, limits, broadcast, dryRun }: Task): string[] {
-  const { failed, passed, not_run } = countJobs(run);
-  const { CI_PIPELINE_ID: id } = pipeline;
-  const stored = run.before.pipeline_id;
+/** What a run says: what became of the pipeline, the table, and what a dry run would send. */
+export function describeRun(run: Run, task: Task): string[] {
+  const { dryRun, limits } = task;
+  const { pipeline_id: id, stored_pipeline_id: stored, jobs: ran, messages } = runToJson(run, task);
   const order = id === stored ? " again" : `, after ${stored}`;
-  const jobs = `${formatCount(failed, "job")} failed, ${passed} passed, ${not_run} did not run`;
+  const jobs = `${formatCount(ran.failed, "job")} failed, ${ran.passed} passed, ${ran.not_run} did not run`;
   const is = dryRun ? "would be" : "is";
   const outcomes: Record<Update["outcome"], string> = {
     counted: `${is} counted${stored === 0 ? ", a new document" : order}: ${jobs}`,
     late: `is older than ${stored}: it ${is} filed, and no alert changes`,
     "nothing-ran": `${dryRun ? "would not be" : "is not"} counted: ${jobs}`,
   };
-  const would = run.messages.map((message) => {
-    const channel = message.channel || broadcast;
-    return `Would send${channel ? ` to ${channel}` : ""}:\n${writeMessage(message, PLAIN)}`;
-  });
+  const would = messages.map(({ channel, text }) => `Would send${channel ? ` to ${channel}` : ""}:\n${text}`);
   const dry = ["Dry run: nothing is sent or written; the table is what would be stored", ...would];
   const result = `Pipeline ${id} ${outcomes[run.outcome]}`;
-  return [...(dryRun ? dry : []), result, formatTable(run.document, limits, MAX_LOG_ROWS)];
+  return [...(dryRun ? dry : []), result, formatTable(run.document, limits, 40)];
 }
 
 /** What a run says to programs. */
@@ -1216,26 +1128,22 @@ export function runToJson(run: Run, { pipeline, broadcast }: Task) {
     return { channel: message.channel || broadcast, text: writeMessage(message, PLAIN), delivered: message.delivered };
   });
   const ids = { pipeline_id: pipeline.CI_PIPELINE_ID, stored_pipeline_id: run.before.pipeline_id };
-  return { outcome: run.outcome, ...ids, jobs: countJobs(run), warnings: run.warnings, messages };
-}
-
-/** How many jobs failed, passed, and did not run or were ignored. */
-function countJobs({ listing, ran }: Update) {
-  const failed = [...ran.values()].filter(({ outcome }) => outcome === "failed").length;
-  return { failed, passed: ran.size - failed, not_run: listing.jobs.length - ran.size };
+  const failed = [...run.ran.values()].filter(({ outcome }) => outcome === "failed").length;
+  const jobs = { failed, passed: run.ran.size - failed, not_run: run.listing.jobs.length - run.ran.size };
+  return { outcome: run.outcome, ...ids, jobs, warnings: run.warnings, messages };
 }
 
 /** A line for each channel that was not told, and why: of the broadcast channel, an error. */
 export function describeFailures(deliveries: Delivery[], { broadcast }: Task) {
   const describe = ({ channel, failure }: Delivery) => {
+    if (!failure) return [];
     const place = channel || broadcast;
-    const what = failure?.mayBeTaken ? "may not have been told" : "was not told";
-    const why = `${failure?.message}, then retry this job (the next run tells it too)`;
-    return failure ? `${place ? `${place} ${what}: ` : ""}${why}` : [];
+    const what = failure.mayBeTaken ? "may not have been told" : "was not told";
+    return `${place ? `${place} ${what}: ` : ""}${failure.message}, then retry this job (the next run tells it too)`;
   };
-  const ofBroadcast = deliveries.filter(({ channel }) => channel === "");
-  const others = deliveries.filter(({ channel }) => channel !== "");
-  return { errors: ofBroadcast.flatMap(describe), warnings: others.flatMap(describe) };
+  const isBroadcast = ({ channel }: Delivery) => channel === "";
+  const others = deliveries.filter((delivery) => !isBroadcast(delivery));
+  return { errors: deliveries.filter(isBroadcast).flatMap(describe), warnings: others.flatMap(describe) };
 }
 
 /** What a report says of a document: whose it is, its latest pipeline, and what is not told. */
@@ -1247,13 +1155,15 @@ export function describeDocument({ project, pipeline_id, counted_at, jobs }: Job
   return `${place}: pipeline ${pipeline_id} was counted ${formatAge(counted_at, now)} ago, at ${counted_at}${untold}`;
 }
 
-/** What is wrong with a document that was not counted, or whose channel was not told, for so long. */
+/** What is wrong where nothing was counted, or the broadcast channel not told, for so long. */
 export function findTroubles({ counted_at, jobs }: JobExecutions, now: Date, maxAgeMs: number): string[] {
-  const isOld = (at: string) => now.getTime() - Date.parse(at) > maxAgeMs;
+  const isOld = (at: string) => Math.abs(now.getTime() - Date.parse(at)) > maxAgeMs; // or far ahead, by a wrong clock
   const untold = [...jobs.values()].flatMap((job) => untoldSince(job) ?? []).filter(isOld);
   const [oldest] = untold.sort((a, b) => Date.parse(a) - Date.parse(b));
-  const age = counted_at ? `its latest pipeline was counted ${formatAge(counted_at, now)} ago` : "none was counted";
-  const stale = `it is stale: ${age}; check that the job runs in each pipeline of the default branch`;
+  const when = counted_at
+    ? `at ${counted_at} was the latest, counted ${formatAge(counted_at, now)} ago`
+    : "no pipeline was counted";
+  const stale = `it is stale: ${when}; check that the job runs in each pipeline of the default branch`;
   const silent = `its broadcast channel was not told of an alert for ${formatAge(`${oldest}`, now)}; see the log of its last run`;
   return [...(!counted_at || isOld(counted_at) ? [stale] : []), ...(oldest ? [silent] : [])];
 }
@@ -1264,16 +1174,11 @@ export type Variables = Record<string, string | undefined>;
 
 const REQUIRED = ""; // a default that fits no variable: it must be set
 const TEXT = v.string();
-const OFTEN = "5";
-const WINDOW = "10";
 const DOCUMENT = matching(/^(s3:\/\/[^/]+\/.+|(?!s3:|file:|\S*:\/\/).+)$/i, "a path or s3://, e.g. s3://ci/jobs.json");
 const ENCRYPTIONS = oneOf("none", "AES256", "aws:kms", "aws:kms:dsse");
 const COMMIT = matching(/^[0-9a-f]{7,64}$/i, "7 to 64 hex digits, e.g. 0ddba11");
-const CHANNEL = matching(/^\S+$/, "a channel, e.g. #ci-alerts");
-const KEY = v.pipe(
-  token("AKIA..."),
-  v.transform(() => undefined),
-); // only checked here: the SDK takes it from its place
+const nothing = v.transform((_: string) => undefined);
+const KEY = v.pipe(token("AKIA..."), nothing); // only checked here: the SDK takes it from its place
 
 const Settings = v.object({
   pipeline: v.object({
@@ -1282,15 +1187,15 @@ const Settings = v.object({
     CI_COMMIT_MESSAGE: env("the commit's message: its first line is told as its title", TEXT),
     CI_COMMIT_BRANCH: env("the branch of the pipeline", TEXT),
     CI_PROJECT_PATH: env("the project's name, in messages and in the document", TEXT),
-    CI_PROJECT_URL: env("the project's page, for links", baseUrl("gitlab.example.com/acme/shop")),
+    CI_PROJECT_URL: env("the project's page, for links", httpUrl("gitlab.example.com/acme/shop")),
     CI_PIPELINE_URL: env("the pipeline's page, for links", httpUrl("ci.example.com/1005")),
     GITLAB_CI: env("`true`: links to commits and jobs are GitLab's", TEXT),
     GITHUB_ACTIONS: env("`true`: links to commits and jobs are GitHub's", TEXT),
   }),
   limits: v.object({
     CONSECUTIVE_THRESHOLD: env("failures in a row that open an alert, and passes that close it", integer("3"), "3"),
-    CUMULATIVE_THRESHOLD: env("failures in the last executions that open an alert", integer(OFTEN), OFTEN),
-    CUMULATIVE_LENGTH: env("how many executions are the last ones, at least", integer(WINDOW), WINDOW),
+    CUMULATIVE_THRESHOLD: env("failures in the last executions that open an alert", integer("5"), "5"),
+    CUMULATIVE_LENGTH: env("how many executions are the last ones, at least", integer("10"), "10"),
     JOB_RULES: env("lines of a pattern of jobs and what is said of them (see above)", rules(), ""),
     IGNORE_FAILURES: env("patterns of reasons that are not counted, e.g. `runner_system_failure`", patterns(), ""),
   }),
@@ -1303,21 +1208,26 @@ const Settings = v.object({
     AWS_SESSION_TOKEN: env("likewise", KEY),
     AWS_REGION: env("the bucket's region", TEXT),
     AWS_DEFAULT_REGION: env("the bucket's region where `AWS_REGION` is not set", TEXT),
-    AWS_ENDPOINT_URL_S3: env("an S3 that is not AWS's, addressed path-style", baseUrl("s3.example.com")),
-    AWS_ENDPOINT_URL: env("an endpoint for all of AWS, if that for S3 is not set", baseUrl("s3.example.com")),
+    AWS_ENDPOINT_URL_S3: env("an S3 that is not AWS's, addressed path-style", httpUrl("s3.example.com")),
+    AWS_ENDPOINT_URL: env("an endpoint for all of AWS, if that for S3 is not set", httpUrl("s3.example.com")),
   }),
   jobs: v.object({
     PIPELINE_JOBS_FILE: env("a file of the pipeline's jobs, instead of GitLab's API", TEXT),
-    CI_API_V4_URL: env("GitLab's API; required without `PIPELINE_JOBS_FILE`", baseUrl("gitlab.example.com/api/v4")),
+    CI_API_V4_URL: env("GitLab's API; required without `PIPELINE_JOBS_FILE`", httpUrl("gitlab.example.com/api/v4")),
     CI_PROJECT_ID: env("the project's id there; required likewise", matching(/^\S+$/, "a project's id, e.g. 4242")),
     GITLAB_TOKEN: env("its token, with `read_api`; this, `CI_JOB_TOKEN` or a file is required", token("glpat-...")),
     CI_JOB_TOKEN: env("GitLab's own token: lists jobs from GitLab 18 on, no child pipelines", token("glcbt-...")),
   }),
   sender: v.object({
     SLACK_API_TOKEN: env("a bot token; where `CI` is set, this or `ALERT_COMMAND` is required", token("xoxb-...")),
-    SLACK_CHANNEL: env("the channel that hears everything", CHANNEL),
+    SLACK_CHANNEL: env("the channel that hears everything", matching(/^\S+$/, "a channel, e.g. #ci-alerts")),
     ALERT_COMMAND: env("a command that gets each message on stdin, instead of Slack; `cat`: the log", TEXT),
-    SLACK_API_URL: env("Slack's API", baseUrl("slack.com/api"), "https://slack.com/api"),
+    SLACK_API_URL: env("Slack's API", httpUrl("slack.com/api"), "https://slack.com/api"),
+  }),
+  commandLine: v.object({
+    CI: env("set by a CI: some variables are required then", TEXT),
+    CI_DEFAULT_BRANCH: env("where it is set, pipelines of other branches are not counted", TEXT),
+    DEBUG: env("errors with their stack traces", TEXT),
   }),
 });
 type Settings = v.InferOutput<typeof Settings>;
@@ -1327,13 +1237,6 @@ export type Limits = Settings["limits"];
 type StoreAccess = Settings["store"];
 type JobsAccess = Settings["jobs"];
 type SenderAccess = Settings["sender"];
-
-/** What only the command line looks at. */
-const Display = v.object({
-  CI: env("set by a CI: some variables are required then", TEXT),
-  CI_DEFAULT_BRANCH: env("where it is set, pipelines of other branches are not counted", TEXT),
-  DEBUG: env("errors with their stack traces", TEXT),
-});
 
 /** Variables whose values are never printed. */
 const SECRETS = /^((GITLAB|CI_JOB|SLACK_API|AWS_\w+)_TOKEN|AWS_SECRET_ACCESS_KEY)$/;
@@ -1358,9 +1261,8 @@ function checkRules(given: Variables): [variable: string, isRight: boolean, expe
 }
 
 /**
- * The parts of the environment for a run. An empty variable counts as unset. Throws one error with
- * all that is wrong, each with its name, what is expected and an example, but never with a value:
- * any may be a misplaced secret.
+ * The parts of the environment for a run. Throws one error with all that is wrong, each with its
+ * name, what is expected and an example, but never with a value: any may be a misplaced secret.
  */
 export function parseSettings(variables: Variables): Settings {
   return parseParts(Settings, variables);
@@ -1390,15 +1292,14 @@ function parseParts<T extends Parts>(schema: T, variables: Variables): v.InferOu
   throw new Error(["The environment is not valid; see --help", ...problems.values()].join("\n"));
 }
 
-/** Each variable with its description and its default: `required` where it must be set. */
-export function describeSettings(): { name: string; standard: string; description: string }[] {
-  const parts = [...Object.values(Settings.entries), Display];
-  return parts.flatMap(({ entries }) =>
-    Object.entries(entries).map(([name, schema]) => {
-      const standard = v.is(schema, undefined) ? (v.getDefault(schema) ?? "") : "required";
-      return { name, standard, description: v.getDescription(schema) ?? "" };
-    }),
-  );
+/** Each variable with its description and default. */
+export function describeSettings() {
+  const parts = Object.values(Settings.entries);
+  const variables = parts.flatMap(({ entries }) => Object.entries<v.GenericSchema>(entries));
+  return variables.map(([name, schema]) => {
+    const standard = v.is(schema, undefined) ? (v.getDefault(schema) ?? "") : "required";
+    return { name, standard, description: v.getDescription(schema) ?? "" };
+  });
 }
 
 /** A variable: its description, what it must look like, and its default or `REQUIRED`. */
@@ -1427,7 +1328,6 @@ function oneOf<const T extends [string, ...string[]]>(...options: T) {
   return v.picklist(options, `one of ${options.join(", ")}, e.g. ${options[0]}`);
 }
 
-/** Patterns, separated by white space. */
 function patterns() {
   const isWhole = v.check((text: string) => !endsInBackslash(text), "patterns, e.g. runner_* stuck_or_timeout_failure");
   const toPatterns = v.transform((text: string) => splitWords(text).map(toRegExp));
@@ -1448,15 +1348,11 @@ function rules() {
   return v.pipe(v.string(), toRules);
 }
 
+/** An address, without slashes at its end, as paths are added to it. */
 function httpUrl(example: string) {
   const expected = `an http or https URL without a password, e.g. https://${example}`;
-  return v.pipe(matching(/^https?:\/\/[^\s/@]+([/?#]\S*)?$/, expected), v.url(expected));
-}
-
-/** An address to which paths are added. */
-function baseUrl(example: string) {
-  const toBase = v.transform((url: string) => url.replace(/\/+$/, ""));
-  return v.pipe(httpUrl(example), toBase);
+  const withoutSlash = v.transform((url: string) => url.replace(/\/+$/, ""));
+  return v.pipe(matching(/^https?:\/\/[^\s/@]+([/?#]\S*)?$/, expected), v.url(expected), withoutSlash);
 }
 
 // --- Usage: what can be asked for on the command line, and how.
@@ -1521,10 +1417,7 @@ ${variables.join("\n")}`;
 
 // --- Text: errors for people and what to do about them, JSON that must fit, words and times.
 
-/**
- * An error for people: what failed and on what, then what to do. Of a request, `status` is what was
- * answered; `mayBeTaken`: nobody knows whether the message in it was taken.
- */
+/** An error for people: what failed, and what to do. `mayBeTaken`: its message may be delivered. */
 export type Failure = Error & { status?: number; mayBeTaken?: boolean };
 
 function failure(what: string, todo: string, { cause, ...details }: Partial<Failure> = {}): Failure {
@@ -1552,7 +1445,6 @@ const CHECK_ROLE =
 const CHECK_KEYS = "check the AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or a role";
 const ALLOW = "allow s3:GetObject, s3:PutObject and s3:ListBucket (without it, a missing object is a 403)";
 const SET_REGION = "set AWS_REGION to the region of the bucket";
-const ENCRYPT = "if the bucket demands an encryption, set S3_SSE, e.g. aws:kms";
 const LACKS = "if the store lacks If-Match, set S3_CONDITIONAL_WRITES=off; if it lacks encryption, set S3_SSE=none";
 const NOT_PATH_STYLE = "set AWS_ENDPOINT_URL_S3: an endpoint in AWS's own config file is not addressed path-style";
 const PROXY_ANSWERED = "whether a proxy answered instead";
@@ -1560,7 +1452,7 @@ const CHECK_NETWORK =
   "check its address and the network; behind a proxy, set NODE_USE_ENV_PROXY=1, and NODE_EXTRA_CA_CERTS " +
   "to the file of its certificate authority";
 
-/** What to do about what AWS's SDK says: the first that matches action, status, name and message. */
+/** What to do about what AWS's SDK says: the first that fits action, status, name and message. */
 const AWS_ADVICE: [said: RegExp, todo: string][] = [
   [/Region is missing|PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocation/, SET_REGION],
   [/QuotaExceeded|StorageFull|^\w+ 507 /, "free some space in the store"],
@@ -1572,7 +1464,7 @@ const AWS_ADVICE: [said: RegExp, todo: string][] = [
   [/RequestTimeTooSkewed/, "set the clock of this machine"],
   [/encoded data was not valid/, "the document is not UTF-8: restore an earlier version"],
   [/ BUCKET\.(?!.*\.amazonaws\.com)/, NOT_PATH_STYLE],
-  [/^upload 403 /, `${ALLOW}; ${ENCRYPT}`],
+  [/^upload 403 /, `${ALLOW}; if the bucket demands an encryption, set S3_SSE, e.g. aws:kms`],
   [/ 403 /, ALLOW],
   [/^upload (400|501) /, LACKS],
   [/^\w+ \d|without an ETag|XML/, `check AWS_ENDPOINT_URL_S3, and ${PROXY_ANSWERED}`],
@@ -1598,7 +1490,6 @@ function adviseOnTrust({ code, message }: Error & { code?: string }): string | u
   return "set NODE_EXTRA_CA_CERTS (with Deno, DENO_CERT) to the file of its certificate authority";
 }
 
-/** What to do about an error of Slack's. */
 const SLACK_ADVICE: [error: RegExp, todo: string][] = [
   [/^channel_not_found$/, "check the channel's name, and invite the bot if it is private"],
   [/^not_in_channel$/, "invite the bot to the channel"],
@@ -1640,7 +1531,6 @@ export function formatAge(at: string, now: Date): string {
   return formatDuration(now.getTime() - Date.parse(at));
 }
 
-/** When a job alerts, in words. */
 function describeThresholds({ CONSECUTIVE_THRESHOLD: inARow, CUMULATIVE_THRESHOLD: often, CUMULATIVE_LENGTH }: Limits) {
   const window = Math.max(CUMULATIVE_LENGTH, inARow, often);
   return `${formatCount(inARow, "time")} in a row, or ${formatCount(often, "time")} in its last ${window} executions`;
@@ -1670,9 +1560,7 @@ export function groupBy<T>(items: T[], keyOf: (item: T) => unknown): [T, ...T[]]
 
 // --- Telling: what is claimed is sent, then noted.
 
-const NOTE_TIMEOUT_MS = 20_000; // on top of the run's: what was told must still be noted
-
-/** Sends messages, one a channel, at once; a dry run sends none. A failure is noted in its delivery. */
+/** Sends all messages at once; a dry run sends none. What failed is noted in the delivery. */
 export function sendNotification(messages: Message[], { dryRun }: Task, { sender, signal }: World) {
   const deliver = async (message: Message): Promise<Delivery> => {
     if (dryRun) return { ...message, delivered: false };
@@ -1687,9 +1575,9 @@ export function sendNotification(messages: Message[], { dryRun }: Task, { sender
 /** Notes in the document what was told; resolves to what kept it from that. */
 async function noteDeliveries(deliveries: Delivery[], task: Task, { store, pause }: World): Promise<string[]> {
   if (task.dryRun || deliveries.length === 0) return [];
-  const world = { store, pause, signal: AbortSignal.timeout(NOTE_TIMEOUT_MS) };
+  const signal = AbortSignal.timeout(20_000); // on top of the run's: what was told must be noted
   try {
-    await changeDocument(task, world, async (stored) => {
+    await changeDocument(task, { store, pause, signal }, async (stored) => {
       const before = stored ?? createInitialJobExecutions(); // somebody took it away: nothing is to be noted
       return { before, document: stored ? noteTold(stored, deliveries, task) : before };
     });
@@ -1701,15 +1589,11 @@ async function noteDeliveries(deliveries: Delivery[], task: Task, { store, pause
 
 // --- Store: an object in S3, or a file. AWS's credentials are found by the SDK, and stay in it.
 
-/**
- * Where the document is stored. `read` resolves to undefined where there is none; `write` stores a
- * body in place of the `version` that was read (undefined: none), and resolves to false where
- * another one is stored by now.
- */
+/** Where the document is stored. Its `version` is undefined where there was none. */
 export type Store = {
   source: string;
   read: (signal: AbortSignal) => Promise<{ text: string; version: string } | undefined>;
-  write: (body: Buffer, version: Version, signal: AbortSignal) => Promise<boolean>;
+  write: (body: Buffer, version: Version, signal: AbortSignal) => Promise<boolean>; // false: another one is there
 };
 type Version = string | undefined;
 
@@ -1829,12 +1713,11 @@ export type Jobs = () => Promise<Listing>;
 
 export function openJobs(access: JobsAccess, pipelineId: number, signal: AbortSignal): Jobs {
   const { PIPELINE_JOBS_FILE: file } = access;
-  const ofFile = async (path: string) => readListing(await readTextFile(path), `The list of jobs in ${path}`);
-  return () => (file ? ofFile(file) : gitLabJobs(access, pipelineId, signal));
+  if (!file) return () => gitLabJobs(access, pipelineId, signal);
+  return async () => readListing(await readTextFile(file), `The list of jobs in ${file}`);
 }
 
 const PER_PAGE = 100; // the most that GitLab gives
-const MAX_DEPTH = 2; // of child pipelines, as in GitLab
 
 /** Asks GitLab for the jobs of a pipeline and, where the token may, of its child pipelines. */
 async function gitLabJobs(access: JobsAccess, id: number, signal: AbortSignal): Promise<Listing> {
@@ -1867,7 +1750,7 @@ async function listBelow(id: number, depth: number, warning: string, asking: Ask
     const warning = `The jobs of the child pipeline of ${own.name} are not counted`;
     const [jobs, below] = await Promise.all([
       listOrWarn(`pipelines/${child.id}/jobs`, ListedJob, warning, asking),
-      depth < MAX_DEPTH ? listBelow(child.id, depth + 1, warning, asking) : [],
+      depth < 2 ? listBelow(child.id, depth + 1, warning, asking) : [], // as deep as GitLab goes
     ]);
     return withChild(own, bridge, jobs, below);
   };
@@ -1910,12 +1793,9 @@ async function listPages<T extends v.GenericSchema>(path: string, schema: T, { a
 
 // --- Senders: Slack's API, a command, or stdout where there is neither.
 
-/**
- * How messages are delivered; `place` says where, for the log. `send` throws where a message was
- * not delivered. `check` tries that without sending anything, and resolves to what it found.
- */
+/** How messages are delivered. `send` throws where that fails; `check` tries it without one. */
 export type Sender = {
-  place: string;
+  place: string; // for the log
   send: (message: Message, signal: AbortSignal) => Promise<void>;
   check: (signal: AbortSignal) => Promise<string>;
 };
@@ -1961,7 +1841,6 @@ function slackSender({ SLACK_API_TOKEN, SLACK_API_URL, SLACK_CHANNEL = "" }: Sen
 
 const COMMAND_TIMEOUT_MS = 60_000;
 const TIME_IS_UP = "the time of this run is up";
-const MAX_OUTPUT = 10_000; // UTF-16 units of what a command says that are kept: its end
 
 function commandSender(command: string, { environment, say }: Output): Sender {
   return {
@@ -1997,7 +1876,7 @@ function runCommand(command: string, input: string, env: Variables, signal: Abor
     signal.addEventListener("abort", onAbort);
     for (const stream of [child.stdout, child.stderr]) {
       stream.setEncoding("utf8").on("data", (text) => {
-        output = (output + text).slice(-MAX_OUTPUT);
+        output = (output + text).slice(-10_000); // its end says most
       });
     }
     child.stdin.on("error", () => {}); // it need not read all
@@ -2016,7 +1895,6 @@ function runCommand(command: string, input: string, env: Variables, signal: Abor
 
 // --- Requests: the function that speaks HTTP to GitLab and Slack, and the one that reads files.
 
-const MAX_RETRY_AFTER_MS = 30_000; // a run does not wait for longer
 const MAX_ATTEMPTS = 3; // of one request
 
 /** `json` is posted, if there is any. `adviseOn` says what to do about a status. */
@@ -2045,15 +1923,14 @@ async function request(peer: string, url: string, what: Request): Promise<HttpAn
       if (todo || details.mayBeTaken) throw last;
     });
     if (answer) {
-      const { status, headers, body } = answer;
+      const { status, headers } = answer;
       if (status >= 200 && status < 300) return answer;
-      const [word = ""] = /^\w{1,40}$/.exec(body.trim()) ?? []; // a reason: more may repeat a secret
       const askedMs = Number(headers["retry-after"]) * 1_000 || 0;
       const wish = askedMs > 0 ? ` and asks to wait for ${askedMs / 1_000} s` : "";
       const isBusy = status === 429 || status >= 500;
-      const said = `${peer} answered ${`${status} ${word}`.trim()}${wish}`;
-      last = failure(said, isBusy ? "wait a while" : adviseOn(status), { status });
-      if (!isBusy || askedMs > MAX_RETRY_AFTER_MS) throw last;
+      const todo = isBusy ? "wait a while" : adviseOn(status);
+      last = failure(`${peer} answered ${status}${wish}`, todo, { status });
+      if (!isBusy || askedMs > 30_000) throw last; // the next run tries again
       waitMs = askedMs || waitMs;
     }
     if (attempt < MAX_ATTEMPTS) await sleep(waitMs, undefined, { signal }).catch(() => {}); // aborted: the loop ends
@@ -2070,13 +1947,10 @@ type HttpAnswer = { status: number; headers: NodeJS.Dict<string | string[]>; bod
  */
 function exchange(url: string, { headers, json, signal }: Request) {
   return new Promise<HttpAnswer>((resolve, reject) => {
+    const method = json ? "POST" : "GET";
     const content = json ? { "content-type": "application/json; charset=utf-8" } : {};
-    const options = {
-      method: json ? "POST" : "GET",
-      headers: { ...headers, ...content, connection: "close" },
-      signal,
-      timeout: REQUEST_TIMEOUT_MS,
-    };
+    const sending = { method, headers: { ...headers, ...content, connection: "close" }, signal };
+    const options = { ...sending, timeout: REQUEST_TIMEOUT_MS };
     const sent = (url.startsWith("https:") ? https : http).request(url, options, (response) => {
       const { statusCode: status = 0, headers } = response;
       const body = response.setEncoding("utf8").toArray();
@@ -2098,19 +1972,16 @@ async function readTextFile(path: string): Promise<string> {
 
 // --- Command line: what people see, and the room that touches the process.
 
-const RUN_TIMEOUT_MS = 90_000;
-
 /** What a command line comes to: for people, for programs, and what went wrong. */
 type Result = { texts: string[]; json: object; warnings?: string[]; errors?: string[] };
 
-/** Runs a command line; resolves to its exit code. */
 async function main(args: string[], variables: Variables): Promise<number> {
   const { stdout, stderr } = process;
   const print = printerFor(variables);
   for (const stream of [stdout, stderr]) stream.on("error", () => {}); // a reader may leave: go on
   const stop = new AbortController();
   setMaxListeners(0, stop.signal); // each request has one
-  sleep(RUN_TIMEOUT_MS, undefined, { ref: false }).then(() => stop.abort());
+  sleep(90_000, undefined, { ref: false }).then(() => stop.abort());
   let exitCode = 2; // until the arguments and the environment are known to be right
   try {
     const asked = parseArguments(args);
@@ -2168,8 +2039,8 @@ async function countPipeline(settings: Settings, dryRun: boolean, output: Output
   const task = { pipeline, limits, broadcast, now: new Date(), run: randomUUID(), dryRun };
   const run = await checkConsistentFailures(task, { store, jobs, sender, pause: sleep, signal });
   const { warnings, errors, listing } = run;
-  const places = [`Stored in ${store.source}`, `alerts go to ${sender.place}`, listing.remark ?? []].flat();
-  if (run.outcome === "nothing-ran") places[0] = `Nothing is stored in ${store.source}`;
+  const stored = run.outcome === "nothing-ran" ? "Nothing is stored" : "Stored";
+  const places = [`${stored} in ${store.source}`, `alerts go to ${sender.place}`, listing.remark ?? []].flat();
   const texts = describeRun(run, task);
   try {
     texts.push(dryRun ? await sender.check(signal) : places.join("; "));
@@ -2212,9 +2083,9 @@ function secretsIn(variables: Variables): string[] {
 /** What ALERT_COMMAND may see: nothing of AWS, and no secret under any name. */
 function withoutSecrets(variables: Variables): Variables {
   const secrets = secretsIn(variables);
-  const isOpen = ([name, value = ""]: [string, string | undefined]) =>
+  const isHarmless = ([name, value = ""]: [string, string | undefined]) =>
     !/^AWS_/.test(name) && !SECRETS.test(name) && !secrets.some((secret) => value.includes(secret));
-  return Object.fromEntries(Object.entries(variables).filter(isOpen));
+  return Object.fromEntries(Object.entries(variables).filter(isHarmless));
 }
 
 /** Whether it is this file that was started, under whatever name. */

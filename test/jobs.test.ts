@@ -265,7 +265,7 @@ describe("openJobs() with GitLab", { concurrency: 8 }, () => {
     ["401", answerWith(401, '{"message":"401 Unauthorized"}'), / answered 401; set GITLAB_TOKEN .*read_api/],
     ["403", answerWith(403, '{"message":"403 Forbidden"}'), / answered 403; set GITLAB_TOKEN .*read_api/],
     ["404", answerWith(404, '{"message":"404 Not found"}'), / answered 404; check CI_API_V4_URL, CI_PROJECT_ID/],
-    ["500 again and again", answerWith(500, "Whoops"), / answered 500 Whoops; wait a while$/],
+    ["500 again and again", answerWith(500, "Whoops"), / answered 500; wait a while$/],
     ["what is not JSON", answerWith(200, "[{"), /^The answer of GitLab.* is not JSON: .*; .*proxy/],
     ["a page for humans", html, /^The answer of GitLab.* is not JSON: .*; .*proxy/],
     ["an object", json({ message: "Hello" }), /^The answer of GitLab.* is not valid at its top: .*Array/],

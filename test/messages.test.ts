@@ -372,13 +372,6 @@ describe("a link in a message", () => {
     assert.equal(linkIn(PLAIN), `pipeline 1005 (${address})`);
   });
 
-  test("is in plain text the address alone where that ends with the label", () => {
-    assert.match(
-      write([newsOf("a")], {}, PLAIN),
-      /\nfailures: https:\S+\/jobs\/1003, https:\S+\/jobs\/1004, https:\S+\/1005$/,
-    );
-  });
-
   test("can't be ended by what is in its address", () => {
     const url = "https://ci.example.com/a b|c> <!channel> (d) `e` \n\u2028[f](g)\\";
     const news = newsOf("a", { listed: failed("a", { url }), failures: [] });

@@ -98,7 +98,7 @@ describe("formatTable()", () => {
     assert.match(format([["a", history("✗")]], { variables }), /12 times in its last 12 executions\.$/m);
   });
 
-  test("puts broken jobs first, then those that fail often, then those with more failures, then with more in a row", () => {
+  test("puts broken jobs first, then those that fail often, then those with more failures", () => {
     const jobs: Jobs = [
       ["watched, 2", history("✗✗")],
       ["often, 5", often()],
