@@ -782,9 +782,13 @@ function newsOf(job: string, tracked: TrackedJob, alert: Alert, ran: PipelineJob
   const isTold = ran?.outcome === (isOpen(alert) ? "failed" : "passed") && alert.kind !== "gone";
   const isBroken = alert.kind === "consecutive";
   const executions = sinceAlertBefore(tracked);
-  const failed = isBroken ? lastStreak(executions, true) : failuresIn(executions);
-  const failures = isOpen(alert) ? failed.flatMap(({ id }) => id ?? []) : [];
-  const hasPassedSince = isBroken && tracked.jobs_info.at(-1)?.failing === false;
+  const [first] = lastStreak(
+    executions.filter((one) => placeOf(one) <= alert.pipeline_id),
+    true,
+  );
+  const since = isBroken && first ? executions.slice(executions.indexOf(first)) : executions; // the streak that is told
+  const failures = isOpen(alert) ? failuresIn(since).flatMap(({ id }) => id ?? []) : [];
+  const hasPassedSince = isBroken && since.some(({ failing }) => !failing);
   return { job, alert, listed: isTold ? ran : undefined, failures, hasPassedSince };
 }
 
