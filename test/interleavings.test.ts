@@ -129,6 +129,7 @@ const PROMISES: Checks = {
   "a run fails, errs or warns where something went wrong, and only there": promises.checkReports,
   "hello is said of a new document, and once": promises.checkHello,
   "each upload has an id of its own": promises.checkUploads,
+  "of a dry run nothing stays, and nobody hears": promises.checkDryRuns,
 };
 
 const SHARED = { seed, numRuns, includeErrorInReport: true };

@@ -64,6 +64,11 @@ export const KNOWN_ORDERS: KnownOrder[] = [
     told: ["3 #ci broken", "6 #ci recovered"],
   },
   {
+    title: "an end that may be owed is not forgotten when the failures have left the window",
+    words: "none [1/1 of 2] F1{#ci loses} away P2 P3 P4 back n5 n6",
+    told: ["1 #ci broken", "5 #ci recovered"],
+  },
+  {
     title: "a run that dies before telling an alert leaves it to the next run",
     words: "none [3/5 of 10] F1 F2 F3{#ci dies} F4 F5",
     told: ["4 #ci broken"],

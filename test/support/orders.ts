@@ -4,8 +4,9 @@
  *   F P n          the job `unit` failed, passed, did not run, each in the next pipeline
  *   FP7            in pipeline 7, `unit` failed and `e2e` passed; `lint` passes in every pipeline
  *   late:F5        pipeline 5 is counted after a newer one (F-2: two before the latest);  again:P7  the latest once more
+ *   dry:F8         a dry run, of which nothing may stay
  *   F8{#own refuses; note dies}   what goes wrong in that run: where, and how
- *   (F8|P9 abab)   two runs at once, one step of the first, one of the second, …
+ *   (F8|P9 abab)   two runs at once, one step of the first, one of the second, …; +1h behind that: by the second's clock
  *   +2h -1d        the clock, before the next run; else each run comes ten minutes after the one before
  *   later          the clock goes on to where no run has been
  *   away           the chat refuses all until it is `back`;  away:#own  that channel does
@@ -30,14 +31,14 @@ const CHANNELS = [BROADCAST, "#own", "#two"];
 /** What goes wrong in a run, and how: at `read`, `count`, `reread` or `note`, or in a channel. */
 export type Accidents = Record<string, Fate>;
 
-export type RunOrder = { pipeline: number; outcomes: string; accidents: Accidents };
+export type RunOrder = { pipeline: number; outcomes: string; accidents: Accidents; isDry: boolean };
 
 export type Version = "none" | "empty" | "original" | "v1" | "v2" | "v3";
 export type Beginning = { version: Version; strip: string; alert?: "consecutive" | "cumulative" };
 
 export type Order =
   | { kind: "run"; run: RunOrder }
-  | { kind: "both"; runs: [RunOrder, RunOrder]; schedule: string }
+  | { kind: "both"; runs: [RunOrder, RunOrder]; schedule: string; skewMs: number }
   | { kind: "clock"; ms: number }
   | { kind: "later" | "mark" }
   | { kind: "quiet"; days: number }
@@ -64,11 +65,12 @@ export function parseOrders(text: string): { beginning: Beginning; orders: Order
 function parseWord(word: string, latest: { id: number }): Order[] {
   if (word.startsWith("[")) return [{ kind: "rules", rules: parseRules(word.slice(1, -1)) }];
   if (word.startsWith("(")) {
-    const [, first = "", second = "", schedule = ""] = /^\((.*?)\|(.*?) ([ab]*)\)$/.exec(word) ?? [];
-    return [{ kind: "both", runs: [parseRun(first, latest), parseRun(second, latest)], schedule }];
+    const [, first = "", second = "", schedule = "", skew = ""] = /^\((.*?)\|(.*?) ([ab]*)(\S*)\)$/.exec(word) ?? [];
+    const runs: [RunOrder, RunOrder] = [parseRun(first, latest), parseRun(second, latest)];
+    return [{ kind: "both", runs, schedule, skewMs: parseTime(skew) ?? 0 }];
   }
-  const [, sign, size, unit = ""] = /^([+-])(\d+)([mhd])$/.exec(word) ?? [];
-  if (sign) return [{ kind: "clock", ms: Number(`${sign}${size}`) * (UNITS[unit] ?? 0) }];
+  const ms = parseTime(word);
+  if (ms !== undefined) return [{ kind: "clock", ms }];
   if (word === "later" || word === "mark") return [{ kind: word }];
   if (word === "back") return [{ kind: "away", channels: [] }];
   if (word.startsWith("away"))
@@ -83,14 +85,20 @@ function parseWord(word: string, latest: { id: number }): Order[] {
   return [{ kind: "run", run: parseRun(word, latest) }];
 }
 
+function parseTime(word: string): number | undefined {
+  const [, sign, size, unit = ""] = /^([+-])(\d+)([mhd])$/.exec(word) ?? [];
+  return sign ? Number(`${sign}${size}`) * (UNITS[unit] ?? 0) : undefined;
+}
+
 function parseRun(word: string, latest: { id: number }): RunOrder {
-  const [, again, outcomes, id, back, , accidents = ""] =
-    /^(?:late:|(again:))?([FPn]{1,2})(?:(\d+)|-(\d+))?(\{(.*)\})?$/.exec(word) ?? [];
+  const [, kind = "", outcomes, id, back, , accidents = ""] =
+    /^(late:|again:|dry:)?([FPn]{1,2})(?:(\d+)|-(\d+))?(\{(.*)\})?$/.exec(word) ?? [];
   if (!outcomes) throw new Error(`${word} is no word of an order`);
-  const pipeline = Number(id ?? latest.id + (back ? -back : again ? 0 : 1));
-  latest.id = Math.max(latest.id, pipeline);
+  const isDry = kind === "dry:";
+  const pipeline = Number(id ?? latest.id + (back ? -back : kind === "again:" ? 0 : 1));
+  latest.id = isDry ? latest.id : Math.max(latest.id, pipeline);
   const parts = accidents.split("; ").filter(Boolean);
-  return { pipeline, outcomes, accidents: Object.fromEntries(parts.map((part) => part.split(" "))) };
+  return { pipeline, outcomes, isDry, accidents: Object.fromEntries(parts.map((part) => part.split(" "))) };
 }
 
 function parseRules(text: string): NewRules {
@@ -111,8 +119,16 @@ function parseRules(text: string): NewRules {
 
 /** A step that knows no number of a pipeline yet: `by` is how far it is from the latest one. */
 type Drawn =
-  | { kind: "next" | "late" | "again"; by: number; strip: string; other: string; accidents: string }
-  | { kind: "both"; gap: number; first: string; second: string; accidents: [string, string]; schedule: string }
+  | { kind: "next" | "late" | "again" | "dry"; by: number; strip: string; other: string; accidents: string }
+  | {
+      kind: "both";
+      gap: number;
+      first: string;
+      second: string;
+      accidents: [string, string];
+      schedule: string;
+      skew: string;
+    }
   | { kind: "word"; word: string };
 
 /** Numbers the pipelines, and writes all as words. */
@@ -127,7 +143,7 @@ function toWords(beginning: string, drawn: Drawn[]): string {
       const [first, second] = [latest + 1 + (step.gap & 1), latest + 1 + (step.gap >> 1)];
       latest = Math.max(first, second);
       const [mine, others] = step.accidents;
-      return `(${step.first}${first}${mine}|${step.second}${second}${others} ${step.schedule})`;
+      return `(${step.first}${first}${mine}|${step.second}${second}${others} ${step.schedule}${step.skew})`;
     }
     const { kind, by, strip, other, accidents } = step;
     if (kind === "next") {
@@ -136,7 +152,7 @@ function toWords(beginning: string, drawn: Drawn[]): string {
         return `${letter}${other}${latest}${accidents}`;
       });
     }
-    const pipeline = kind === "again" ? latest : latest - by;
+    const pipeline = { again: latest, late: latest - by, dry: latest + by }[kind];
     return pipeline < 1 ? [] : `${kind}:${strip}${other}${pipeline}${accidents}`;
   });
   return [beginning, ...words].join(" ");
@@ -157,6 +173,7 @@ const strips = fc.oneof(
 const pipelines = (accidents: fc.Arbitrary<string>) => [
   one(9, fc.record({ kind: fc.constant("next"), by: fc.constantFrom(1, 1, 2), strip: strips, other, accidents })),
   one(3, fc.record({ kind: fc.constant("late"), by: fc.integer({ min: 1, max: 6 }), strip: single, other, accidents })),
+  one(1, fc.record({ kind: fc.constant("dry"), by: fc.constant(1), strip: single, other, accidents })),
   one(2, fc.record({ kind: fc.constant("again"), by: fc.constant(0), strip: single, other, accidents })),
 ];
 
@@ -200,6 +217,7 @@ const pair = (accidents: fc.Arbitrary<string>) =>
     second: fc.constantFrom("F", "P", "FF", "PF", "PP", "n"),
     accidents: fc.tuple(accidents, accidents),
     schedule,
+    skew: fc.constantFrom("", "", "", "", "+2m", "-2m", "+1h", "-1h"),
   });
 
 const strip = fc.array(fc.constantFrom("F", "P"), { maxLength: 5, size: "max" }).map((all) => all.join(""));
@@ -252,5 +270,5 @@ export const anyShuffle = fc
 /** Two runs that meet, after a story without accidents: "story | one | other | schedule". */
 export const anyPair = fc.tuple(sequence([...pipelines(none), one(1, rules)], 5), pair(none)).map(([before, pair]) => {
   const words = toWords("", [pair]).trim();
-  return words.replace(/^\((\S+)\|(\S+) (\w*)\)$/, `${before} | $1 | $2 | $3`);
+  return words.replace(/^\((\S+)\|(\S+) ([ab]*)\S*\)$/, `${before} | $1 | $2 | $3`);
 });
