@@ -212,7 +212,8 @@ export function checkEnds(played: Played) {
   for (const job of JOBS) checkEndsOf(played, job);
 }
 
-function checkEndsOf({ start, story }: Played, job: string) {
+function checkEndsOf({ start, story, actors }: Played, job: string) {
+  const isSkewed = actors.some((actor) => actor.isSkewed); // then two may tell the end
   const kind = start.jobs.get(job)?.alert?.kind;
   const beforehand = { ...nothingHeard(), isHeard: kind !== undefined, isBroken: kind === "consecutive" };
   const hearings: Record<string, Hearing> = { "": beforehand, "#own": nothingHeard(), "#two": nothingHeard() };
@@ -245,7 +246,7 @@ function checkEndsOf({ start, story }: Played, job: string) {
     }
     const mayHave = hearingsOf(channel).some(({ isHeard, mayBe }) => isHeard || mayBe.size > 0);
     assert.ok(
-      mayHave || actor.isSkewed,
+      mayHave || isSkewed,
       `${nameOf(channel)} heard from ${wordOf(actor)} of an end of ${job} that it knew nothing of`,
     );
     for (const hearing of hearingsOf(channel)) Object.assign(hearing, { isBroken: false, ending: actor });
@@ -269,8 +270,7 @@ function follow(hearing: Hearing, all: Hearing[], landing: Landing, job: string,
   }
   const { fate: became, jobs = [] } = happening.became[channel] ?? {};
   if (!jobs.includes(job)) return;
-  // What a run of another clock says may not count any more: the one that it met may have taken its claim over.
-  if (became !== "unsure" && !actor.isSkewed) hearing.mayBe.delete(actor);
+  if (became !== "unsure") hearing.mayBe.delete(actor);
   if (became !== "told" || hearing.ending !== actor) return;
   for (const one of all) Object.assign(one, nothingHeard());
 }
