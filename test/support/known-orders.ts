@@ -125,6 +125,11 @@ export const KNOWN_ORDERS: KnownOrder[] = [
     told: ["1 #ci broken", "5 #ci gone"],
   },
   {
+    title: "an end that is not told yet stays what it was when the job is ignored",
+    words: "none [1/5 of 10] F1 away P2 [ignore 1/5 of 10] n3 back n4 n5",
+    told: ["1 #ci broken", "4 #ci recovered"],
+  },
+  {
     title: "the day of two clocks that are a day apart counts once: nothing expires in an afternoon",
     words: `none [1/5 of 10] F1 ${"+1d n -1d n ".repeat(32)}`,
     told: ["1 #ci broken"],

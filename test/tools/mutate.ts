@@ -175,7 +175,7 @@ function makeCopy(): string {
 function passes(folder: string, test: string): Promise<boolean> {
   const command = join("node_modules", ".bin", "tsx");
   const args = ["--test", "--test-reporter=tap", `test/${test}.test.ts`];
-  const env = { ...process.env, INTERLEAVINGS: "100", INTERLEAVINGS_SEED: "4" };
+  const env = { ...process.env, INTERLEAVINGS: "150", INTERLEAVINGS_SEED: "4" };
   const child = spawn(command, args, { cwd: folder, env, stdio: ["ignore", "pipe", "ignore"], detached: true });
   const end = () => tryTo(() => process.kill(-Number(child.pid), "SIGKILL"));
   const timer = setTimeout(end, TEST_TIMEOUT_MS);
