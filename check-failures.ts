@@ -8,16 +8,17 @@
  * One JSON document, in S3 or in a file, keeps how each job did in the last pipelines, and which
  * channel was told what. `--help` lists the variables that set this up. MIT licensed: copy it.
  *
- * What it decides: the room "Statistics", from `updateStatistics` to `changeOf`. Where tokens go:
- * "Store", "Jobs", "Senders" and "Requests", in the half "What touches the world". The other half
- * only computes. Callers come before callees.
+ * What it decides: the room "Statistics", from `updateStatistics` to `factsOf`. Where tokens go:
+ * all below the line "What touches the world"; above it, "Settings" looks at them, and sends
+ * nothing. Callers come before callees.
  *
  * Audit map. What leaves this process, to whom, by which function, with which secret:
  *
  *   the document           S3          s3Store         AWS credentials, which the SDK finds
+ *   questions for these    STS, SSO …  s3Store         the CI's OIDC token, what AWS's files hold
  *   questions for jobs     GitLab      listPages       GITLAB_TOKEN or CI_JOB_TOKEN
  *   messages               Slack       slackSender     SLACK_API_TOKEN
- *                          a command   commandSender   none of these, and nothing named AWS_
+ *                          a command   commandSender   none of these, but all other variables
  *   messages, table,       stdout and  printerFor      none: it masks the values of these
  *   JSON, errors, output   stderr                      variables, not what is in AWS's files
  *
@@ -51,7 +52,7 @@ import * as v from "valibot";
 const VERSION = "4.0.0";
 const [MINUTE_MS, HOUR_MS, DAY_MS] = [60_000, 3_600_000, 86_400_000];
 
-// --- Document: what is stored between two pipelines, as DataDog's job_executions.v2.json has it.
+// --- Document: what is stored between two pipelines, as the original, DataDog's Python task, has it.
 
 /** An object, and no array: valibot's own schemas take both. */
 const PlainObject = v.custom<Record<string, unknown>>(
@@ -59,12 +60,13 @@ const PlainObject = v.custom<Record<string, unknown>>(
   "Expected an object",
 );
 const Count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+const Counter = v.pipe(Count, v.maxValue(1e15)); // and may grow
 const TIME = /^\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:?\d\d)$/;
 const Timestamp = v.pipe(
   v.string(),
   v.check((text) => TIME.test(text) && !Number.isNaN(Date.parse(text)), "Expected a time, e.g. 2026-11-23T10:00:00Z"),
 );
-// An address or a note that does not fit is left out: a message does as well without.
+// An address or a note that does not fit is left out: a message can do without it.
 const Address = orNothing(v.pipe(v.string(), v.regex(/^https?:\/\/[^\s/]/i)));
 const Note = orNothing(v.string());
 
@@ -119,7 +121,7 @@ export type Alert = v.InferOutput<typeof Alert>;
 
 const StoredJob = v.pipe(
   v.looseObject({
-    consecutive_failures: Count,
+    consecutive_failures: Counter,
     jobs_info: v.optional(v.array(Execution)),
     cumulative_failures: v.optional(v.array(Execution)), // the older name of jobs_info
     last_run: v.optional(Timestamp),
@@ -148,7 +150,7 @@ const JobExecutions = v.pipe(
     counted_at: v.optional(Timestamp),
     upload: v.optional(v.string()),
     project: v.optional(Project),
-    days: v.optional(Count, 0), // of UTC, on which pipelines were counted
+    days: v.optional(Counter, 0), // of UTC, on which pipelines were counted
     last_date: v.optional(v.string()), // of these days
     hello: v.optional(Claim), // until the message of the first day is delivered
     jobs: mapOf(StoredJob),
@@ -322,8 +324,9 @@ function checkOrder({ pipeline_id, counted_at = "", project }: JobExecutions, { 
   }
   if (id < pipeline_id && now.getTime() - Date.parse(counted_at) > 7 * DAY_MS) {
     const what = `Cannot count pipeline ${id}: it is older than ${pipeline_id}, the latest, of ${counted_at.slice(0, 10)}`;
-    const anew = "if the ids began anew (a moved project, a renamed workflow)";
-    throw failure(what, `${anew}, set JOB_EXECUTIONS_URL to a new document`);
+    const anew =
+      "if the ids began anew (a moved project, a renamed workflow), set JOB_EXECUTIONS_URL to a new document";
+    throw failure(what, `a retry of an old pipeline needs nothing; ${anew}`);
   }
 }
 
@@ -365,15 +368,15 @@ function fileExecution(job: TrackedJob, execution: Execution & { pipeline: numbe
   const { pipeline } = execution;
   if (window[0] && placeOf(window[0]) > pipeline) return job; // what came between is not known
   // A pass in front stays before a failure of its own pipeline: it is what came before.
-  const isFront = (other: Execution) => other === window[0] && !other.failing && execution.failing;
-  const earlier = window.filter((one) => placeOf(one) < pipeline || (placeOf(one) === pipeline && isFront(one)));
+  const isPassBefore = (other: Execution) => other === window[0] && !other.failing && execution.failing;
+  const earlier = window.filter((one) => placeOf(one) < pipeline || (placeOf(one) === pipeline && isPassBefore(one)));
   const later = window.filter((one) => placeOf(one) > pipeline);
   const kept = [...earlier, execution, ...later].slice(-Math.max(length, window.length));
   const jobs_info = kept.map((one, i) => (kept[i - 1]?.failing === !one.failing ? one : { ...one, title: undefined }));
   const isNew = earlier.length + later.length === window.length;
   const streak = lastThat(jobs_info, true).length;
-  const isLonger = streak === jobs_info.length; // it may have begun before the window
-  const known = isLonger ? job.consecutive_failures + (isNew ? 1 : 0) : 0;
+  const fillsWindow = streak === jobs_info.length; // it may have begun before the window
+  const known = fillsWindow ? job.consecutive_failures + (isNew ? 1 : 0) : 0;
   return { ...job, consecutive_failures: Math.max(streak, known), jobs_info };
 }
 
@@ -530,11 +533,12 @@ export type PipelineJob = {
 /** The jobs of a pipeline, one entry a name. `remark`: what is not seen, for the log's end. */
 export type Listing = { jobs: PipelineJob[]; warnings: string[]; remark?: string | undefined };
 
-const Id = v.pipe(v.number("Expected a number, e.g. the build's * 1000 + index"), v.safeInteger(), v.minValue(1));
+const AN_ID = "Expected a number, e.g. the build's * 1000 + index";
+const Id = v.pipe(v.number(AN_ID), v.safeInteger(AN_ID), v.minValue(1, AN_ID));
 
 /** A job as either CI lists it: what both have, what only GitLab has, and what only GitHub has. */
 const ListedJob = v.object({
-  id: Id,
+  id: v.optional(Id, Number.NaN), // which says what to give instead
   name: v.pipe(v.string(), v.nonEmpty()),
   status: v.string(),
   allow_failure: v.fallback(v.boolean(), false),
@@ -779,7 +783,7 @@ function without<T>(record: Record<string, T> = {}, channels: string[], task: Ta
 }
 
 function newsOf(job: string, tracked: TrackedJob, alert: Alert, ran: PipelineJob | undefined) {
-  const isTold = ran?.outcome === (isOpen(alert) ? "failed" : "passed") && alert.kind !== "gone";
+  const isShown = ran?.outcome === (isOpen(alert) ? "failed" : "passed") && alert.kind !== "gone";
   const isBroken = alert.kind === "consecutive";
   const executions = sinceAlertBefore(tracked);
   const [first] = lastStreak(
@@ -789,7 +793,7 @@ function newsOf(job: string, tracked: TrackedJob, alert: Alert, ran: PipelineJob
   const since = isBroken && first ? executions.slice(executions.indexOf(first)) : executions; // the streak that is told
   const failures = isOpen(alert) ? failuresIn(since).flatMap(({ id }) => id ?? []) : [];
   const hasPassedSince = isBroken && since.some(({ failing }) => !failing);
-  return { job, alert, listed: isTold ? ran : undefined, failures, hasPassedSince };
+  return { job, alert, listed: isShown ? ran : undefined, failures, hasPassedSince };
 }
 
 /** Whom the rules mention in a channel: for what opened, not for what has ended. */
@@ -803,7 +807,7 @@ function mentionsIn(channel: string, news: News[], task: Task): string[] {
   return [...new Set(mentions)];
 }
 
-/** Notes who was told, where the claim still stands. One that stays says: may have been told. */
+/** Notes who was told, and gives up this run's claims. One that is left says: may have been told. */
 export function noteTold(before: JobExecutions, deliveries: Delivery[], task: Task): JobExecutions {
   const document = { ...before, jobs: new Map(before.jobs) };
   const over = { until: OVER, by: task.run };
@@ -838,14 +842,15 @@ export function untoldSince({ alert }: TrackedJob): string | undefined {
 
 const MAX_MESSAGE = 3_900; // UTF-16 units as sent: Slack shows some 4,000 well
 const MAX_LABEL = 80; // of a project's or branch's name, and of a stage with a reason
-const MAX_PART = 300; // of a job in the first line, of all mentions, of an address: a longer one is left out
+const MAX_NAME = 150; // of a job in the first line, as sent
+const MAX_PART = 250; // of all mentions, and of an address, as sent: a longer one is left out
 
 /** How a chat writes a text that is data, and a link with such a label. */
 export type Format = { text(data: string): string; link(label: string, url: string): string };
 
 /** Slack's mrkdwn. */
 export const SLACK: Format = {
-  text: (data) => escapeText(toOneLine(data).replace(MARKS, "\u2060$&").replace(EMOJI, ":\u2060")),
+  text: (data) => escapeText(toOneLine(data).replace(MARKS, "\u2060$&").replace(EMOJI, "$&\u2060")),
   link: (label, url) => `<${escapeText(encodeIn(url, /[<>|`]/g))}|${SLACK.text(label).replaceAll("|", "/")}>`,
 };
 
@@ -855,7 +860,7 @@ export const MARKDOWN: Format = {
     toOneLine(data)
       .replace(/[\\`*[\]<>&~|$]|(?<![\p{L}\p{N}])_+|^\s*([#+=-]|\d+[.)])/gu, (mark) => mark.replace(/[^\s\d]/g, "\\$&"))
       .replace(/[@#](?=\w)|(?<=\bGH)-(?=\d)/gi, "$&\u2060")
-      .replace(EMOJI, ":\u2060"),
+      .replace(EMOJI, "$&\u2060"),
   link: (label, url) => `[${MARKDOWN.text(label)}](${encodeIn(url, /[<>()\\`]/g)})`,
 };
 
@@ -867,7 +872,7 @@ export const PLAIN: Format = {
 
 // What is markup at the edge of a word: an invisible character (U+2060) there makes it plain text.
 const MARKS = /(?<![\p{L}\p{N}*_~`])[*_~`]+/gu;
-const EMOJI = /:(?=[\p{L}\p{N}_+'-]+:)|(?<=\b(https?|ftp)):(?=\/\/)/giu; // also the : of an address
+const EMOJI = /:(?=[\p{L}\p{N}_+'-]+:)|(?<=\b(https?|ftp)):(?=\/\/)|(?<=\bwww)(?=\.)/giu; // or addresses
 
 function escapeText(text: string) {
   return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
@@ -892,10 +897,9 @@ type Group = [News, ...News[]];
 /** The text of a message, of at most 3,900 characters: what does not fit is counted. */
 export function writeMessage(message: Message, format: Format): string {
   const context = contextOf(message, format);
-  const top = [
-    message.hello ? writeHello(context) : [],
-    message.news.length > 0 ? writeFirstLine(message.news, context) : [],
-  ];
+  const hasNews = message.news.length > 0; // whose first line has the place
+  const hello = message.hello ? [writeHello(context, hasNews ? "this project" : context.place)] : [];
+  const top = [...hello, ...(hasNews ? [writeFirstLine(message.news, context)] : [])];
   const groups = groupNews(message.news);
   const paragraphs = groups.map((group) => writeParagraph(group, context));
   const andMore = (count: number) =>
@@ -906,7 +910,7 @@ export function writeMessage(message: Message, format: Format): string {
       const items = list.slice(0, shown[i] ?? 0);
       return head + [...items, ...andMore(list.length - items.length)].join(", ");
     });
-    return [...top.flat(), ...texts, ...andMore(groups.slice(count).flat().length)].join("\n\n");
+    return [...top, ...texts, ...andMore(groups.slice(count).flat().length)].join("\n\n");
   };
   const isShort = (text: string) => text.length <= MAX_MESSAGE;
   const most = mostThatFit(paragraphs.length, (count) => isShort(write(count, [])));
@@ -963,7 +967,7 @@ function writeFirstLine(news: News[], { text, mentions, place, pipeline, title }
   const counts = Object.entries(KINDS).flatMap(([kind, { sign, word }]) => {
     const jobs = news.flatMap(({ alert, job }) => (alert.kind === kind ? text(job) : []));
     if (jobs.length === 0) return [];
-    const isName = jobs.length === 1 && `${jobs}`.length <= MAX_PART;
+    const isName = jobs.length === 1 && `${jobs}`.length <= MAX_NAME;
     return `${sign} ${isName ? jobs[0] : formatCount(jobs.length, "job")} ${word}`;
   });
   const since = title ? ` since "${text(title)}"` : "";
@@ -983,11 +987,11 @@ function writeParagraph(group: Group, context: Context): { head: string; list: s
     const url = listed?.url ?? links.job(listed?.id ?? failures.at(-1));
     return linkTo(url, job) + (isShared ? "" : details[i]);
   });
-  const lateMs = task.now.getTime() - Date.parse(alert.changed_at);
-  const late = lateMs >= HOUR_MS ? `, ${formatDuration(lateMs)} ago` : "";
+  const agoMs = task.now.getTime() - Date.parse(alert.changed_at);
+  const ago = agoMs >= HOUR_MS ? `, ${formatDuration(agoMs)} ago` : "";
   const since = hasPassedSince ? `, and ${isAlone ? "has" : "have"} passed since` : "";
   const subject = `${isAlone ? names[0] : formatCount(group.length, "job")}${isShared ? details[0] : ""}`;
-  const head = `${sign} ${subject} ${describeGroup(group, context)}${late}${since}`;
+  const head = `${sign} ${subject} ${describeGroup(group, context)}${ago}${since}`;
   if (!isAlone) return { head: `${head}\n`, list: names };
   const list = failures.map((id) => linkTo(links.job(id), `${id}`));
   return { head: list.length > 0 ? `${head}\nfailures: ` : head, list };
@@ -1035,7 +1039,7 @@ function formatSpan(group: Group, key: "times" | "executions") {
 }
 
 /** The message of the first day: whoever sees it later knows that the document was lost. */
-function writeHello({ task, place, pipeline }: Context): string {
+function writeHello({ task, pipeline }: Context, place: string): string {
   return [
     `👋 check-failures now watches the CI jobs of ${place}, from ${pipeline} on.`,
     `It will speak when a job has failed ${describeThresholds(task.limits)}, and when a broken job has recovered. Until then it is silent.`,
@@ -1120,7 +1124,9 @@ export function describeRun(run: Run, task: Task): string[] {
     late: `is older than ${stored}: it ${is} filed, and no alert changes`,
     "nothing-ran": `${dryRun ? "would not be" : "is not"} counted: ${jobs}`,
   };
-  const would = messages.map(({ channel, text }) => `Would send${channel ? ` to ${channel}` : ""}:\n${text}`);
+  const would = messages.map(
+    ({ channel, text }) => `Would send${channel ? ` to ${toOneLine(channel)}` : ""}:\n${text}`,
+  );
   const dry = ["Dry run: nothing is sent or written; the table is what would be stored", ...would];
   const result = `Pipeline ${id} ${outcomes[run.outcome]}`;
   return [...(dryRun ? dry : []), result, formatTable(run.document, limits, 40)];
@@ -1161,7 +1167,8 @@ export function describeDocument({ project, pipeline_id, counted_at, jobs }: Job
 
 /** What is wrong where nothing was counted, or the broadcast channel not told, for so long. */
 export function findTroubles({ counted_at, jobs }: JobExecutions, now: Date, maxAgeMs: number): string[] {
-  const isOld = (at: string) => Math.abs(now.getTime() - Date.parse(at)) > maxAgeMs; // or far ahead, by a wrong clock
+  // Also what is far ahead, by a wrong clock.
+  const isOld = (at: string) => Math.abs(now.getTime() - Date.parse(at)) > maxAgeMs;
   const untold = [...jobs.values()].flatMap((job) => untoldSince(job) ?? []).filter(isOld);
   const [oldest] = untold.sort((a, b) => Date.parse(a) - Date.parse(b));
   const when = counted_at
@@ -1853,22 +1860,24 @@ function commandSender(command: string, { environment, say }: Output): Sender {
     async send(message, signal) {
       if (signal.aborted) throw failure(`ALERT_COMMAND was not started: ${TIME_IS_UP}`, "wait a while");
       const env = { ...environment, ALERT_SUBJECT: writeSubject(message), ALERT_OPEN: `${message.open}` };
-      const { problem, output } = await runCommand(command, writeMessage(message, MARKDOWN), env, signal);
+      const { problem, output, wasEnded } = await runCommand(command, writeMessage(message, MARKDOWN), env, signal);
       if (output.trim()) say(output.trimEnd());
       const lastLine = output.trimEnd().split("\n").at(-1);
-      if (problem) throw failure(`ALERT_COMMAND ${problem}${lastLine && `: ${lastLine}`}`, "mend it");
+      const what = `ALERT_COMMAND ${problem}${lastLine && `: ${lastLine}`}`;
+      if (problem) throw failure(what, "mend it", { mayBeTaken: wasEnded });
     },
   };
 }
 
 /** Runs a command in the platform's shell; resolves to what it said and what went wrong. */
 function runCommand(command: string, input: string, env: Variables, signal: AbortSignal) {
-  return new Promise<{ problem: string | undefined; output: string }>((resolve) => {
+  return new Promise<{ problem: string | undefined; output: string; wasEnded: boolean }>((resolve) => {
     const isWindows = process.platform === "win32";
     const child = spawn(command, { shell: true, detached: !isWindows, env }); // a group of its own, to be ended as one
-    let [output, problem]: [string, string | undefined] = ["", undefined];
+    let [output, problem, wasEnded]: [string, string | undefined, boolean] = ["", undefined, false];
     const end = (reason: string) => {
       problem ??= reason;
+      wasEnded = true;
       try {
         if (!isWindows && child.pid) process.kill(-child.pid, "SIGKILL");
       } catch {} // it has just ended, or Deno may end no group
@@ -1892,7 +1901,7 @@ function runCommand(command: string, input: string, env: Variables, signal: Abor
       clearTimeout(timer);
       signal.removeEventListener("abort", onAbort);
       if (code !== 0) problem ??= code === null ? `was ended by ${killedBy}` : `ended with ${code}`;
-      resolve({ problem, output });
+      resolve({ problem, output, wasEnded });
     });
   });
 }
@@ -2073,7 +2082,9 @@ function printerFor(variables: Variables) {
     .flatMap((secret) => [secret, JSON.stringify(secret).slice(1, -1)])
     .sort((a, b) => b.length - a.length); // the longest first, as one may be a part of another
   return (stream: NodeJS.WriteStream, text: string) => {
-    const shown = hidden.reduce((rest, secret) => rest.replaceAll(secret, "***"), text);
+    // A line that begins with :: is a command to GitHub.
+    const unmasked = text.replace(/^(\s*):(?=:)/gm, "$1:\u2060");
+    const shown = hidden.reduce((rest, secret) => rest.replaceAll(secret, "***"), unmasked);
     return new Promise<Error | null | undefined>((resolve) => stream.write(`${shown}\n`, resolve));
   };
 }
@@ -2084,11 +2095,11 @@ function secretsIn(variables: Variables): string[] {
   return Object.entries(variables).flatMap(([name, value = ""]) => (isHidden(name, value) ? value : []));
 }
 
-/** What ALERT_COMMAND may see: nothing of AWS, and no secret under any name. */
+/** What ALERT_COMMAND gets: all but AWS's, this script's secrets, and what holds one of these. */
 function withoutSecrets(variables: Variables): Variables {
   const secrets = secretsIn(variables);
   const isHarmless = ([name, value = ""]: [string, string | undefined]) =>
-    !/^AWS_/.test(name) && !SECRETS.test(name) && !secrets.some((secret) => value.includes(secret));
+    !/^(AWS|ACTIONS_ID_TOKEN)_/.test(name) && !SECRETS.test(name) && !secrets.some((secret) => value.includes(secret));
   return Object.fromEntries(Object.entries(variables).filter(isHarmless));
 }
 
