@@ -1189,7 +1189,7 @@ const DOCUMENT = matching(/^(s3:\/\/[^/]+\/.+|(?!s3:|file:|\S*:\/\/).+)$/i, "a p
 const ENCRYPTIONS = oneOf("none", "AES256", "aws:kms", "aws:kms:dsse");
 const COMMIT = matching(/^[0-9a-f]{7,64}$/i, "7 to 64 hex digits, e.g. 0ddba11");
 const nothing = v.transform((_: string) => undefined);
-const KEY = v.pipe(token("AKIA..."), nothing); // only checked here: the SDK takes it from its place
+const KEY = v.pipe(token("AKIA... or wJalr..."), nothing); // only checked: the SDK takes it itself
 
 const Settings = v.object({
   pipeline: v.object({
@@ -1875,6 +1875,7 @@ function runCommand(command: string, input: string, env: Variables, signal: Abor
     const isWindows = process.platform === "win32";
     const child = spawn(command, { shell: true, detached: !isWindows, env }); // a group of its own, to be ended as one
     let [output, problem, wasEnded]: [string, string | undefined, boolean] = ["", undefined, false];
+    const leave = () => [child.stdout, child.stderr].map((stream) => stream.destroy());
     const end = (reason: string) => {
       problem ??= reason;
       wasEnded = true;
@@ -1882,7 +1883,7 @@ function runCommand(command: string, input: string, env: Variables, signal: Abor
         if (!isWindows && child.pid) process.kill(-child.pid, "SIGKILL");
       } catch {} // it has just ended, or Deno may end no group
       child.kill("SIGKILL");
-      for (const stream of [child.stdout, child.stderr]) stream.destroy(); // what left its group may keep them open
+      leave();
     };
     const timer = setTimeout(() => end(`took over ${COMMAND_TIMEOUT_MS / 1_000} s`), COMMAND_TIMEOUT_MS);
     const onAbort = () => end(`was ended: ${TIME_IS_UP}`);
@@ -1897,6 +1898,7 @@ function runCommand(command: string, input: string, env: Variables, signal: Abor
     child.on("error", (error) => {
       problem ??= `can't be started: ${error.message}`;
     });
+    child.on("exit", () => setTimeout(leave, 1_000).unref()); // what it left behind may keep them open
     child.on("close", (code, killedBy) => {
       clearTimeout(timer);
       signal.removeEventListener("abort", onAbort);

@@ -124,7 +124,7 @@ describe("README", () => {
     assert.ok(named.includes("Statistics") && named.includes("What touches the world"));
     for (const name of named) assert.match(source, new RegExp(`^// (---|===) ${name}:`, "m"));
     for (const [, name] of section.matchAll(/`(\w+[a-z][A-Z]\w+)`/g))
-      assert.match(source, new RegExp(`^export function ${name}\\(`, "m"));
+      assert.match(source, new RegExp(`^(export )?function ${name}\\(`, "m"));
   });
 
   test("says how Bun is started so that no file of the folder changes the environment", () => {
