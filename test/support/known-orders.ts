@@ -160,6 +160,16 @@ export const KNOWN_ORDERS: KnownOrder[] = [
     told: ["3 #ci broken"],
   },
   {
+    title: "an upload whose answer is lost says nothing of a channel that then refuses: it hears of no end",
+    words: "none [1/2 of 4] (F1{count echoes; #ci refuses}|F1 aabbaaaaaa) away P2 back n3 n4",
+    told: [],
+  },
+  {
+    title: "a run whose clock is behind notes nothing of what another one has taken over",
+    words: "none [1/5 of 10] (F1{#ci refuses}|n2 aabbaaabbb+1h) +2h n3 n4",
+    told: ["2 #ci broken"],
+  },
+  {
     title: "a pipeline that comes late by days is filed, one by more than a week is not",
     words: "none [3/5 of 10] P1 F3 +5d late:F2 F5 +1d n6 +5d +5d late:F4 n7",
     told: ["5 #ci broken"],
