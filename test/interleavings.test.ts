@@ -8,9 +8,9 @@ import process from "node:process";
 import { describe, test } from "node:test";
 import fc from "fast-check";
 import type { JobExecutions } from "../check-failures.ts";
+import { anyAccidents, anyOrders, anyPair, anyShuffle } from "./support/drawn-orders.ts";
 import { KNOWN_ORDERS } from "./support/known-orders.ts";
 import type { Known } from "./support/model.ts";
-import { anyAccidents, anyOrders, anyPair, anyShuffle } from "./support/orders.ts";
 import { JOBS, type Landing, type Played, play } from "./support/play.ts";
 import * as promises from "./support/promises.ts";
 
