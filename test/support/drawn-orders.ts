@@ -10,6 +10,7 @@ type Drawn =
 /** Numbers the pipelines, and writes all as words. */
 function toWords(beginning: string, drawn: Drawn[]): string {
   let latest = /^\w+:(\w*)/.exec(beginning)?.[1]?.length ?? 0;
+  const unknown = latest; // up to here, another version counted, and did not say what is of which pipeline
   const words = drawn.flatMap((step) => {
     if (step.kind === "word") {
       latest += Number(/^quiet:(\d+)$/.exec(step.word)?.[1] ?? 0);
@@ -29,7 +30,7 @@ function toWords(beginning: string, drawn: Drawn[]): string {
       });
     }
     const pipeline = { again: latest, late: latest - by, dry: latest + by }[kind];
-    return pipeline < 1 ? [] : `${kind}:${strip}${other}${pipeline}${accidents}`;
+    return pipeline < Math.max(unknown, 1) ? [] : `${kind}:${strip}${other}${pipeline}${accidents}`;
   });
   return [beginning, ...words].join(" ");
 }

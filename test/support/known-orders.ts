@@ -135,11 +135,6 @@ export const KNOWN_ORDERS: KnownOrder[] = [
     told: ["1 #ci broken"],
   },
   {
-    title: "what another version counted is not counted again in a late re-run",
-    words: "original:FPF [2/3 of 5] late:F1 n4 late:F2 n5",
-    told: [],
-  },
-  {
     title: "an open alert of another version is known to the broadcast channel, and new to a job's own",
     words: "v3:FFF:consecutive [#own 3/5 of 10] F4 P5 P6 P7",
     told: ["4 #own broken", "7 #ci recovered", "7 #own recovered"],

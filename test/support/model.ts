@@ -152,9 +152,8 @@ function file(job: Job, name: string, { pipeline, at, did, rules }: Counted, day
   const ran = did[name];
   if (!ran || rules.ignored.includes(name)) return job;
   const run = { lastDay: days, lastRun: new Date(at).toISOString() };
-  // Nothing is put behind what is not known: neither before all, nor among executions whose pipelines are not known.
-  const placed = job.executions.find((other) => other.pipeline >= 0);
-  if (placed && placed.pipeline > pipeline) return job.isTracked ? { ...job, ...run } : job;
+  const [oldest] = job.executions; // what came before it is not known
+  if (oldest && oldest.pipeline > pipeline) return job.isTracked ? { ...job, ...run } : job;
   // What is known of the time before a job's first failure is a pass, also where that was of this very pipeline.
   const isBefore = (other: Execution) => other === job.executions[0] && !other.failing && ran.failing;
   const others = job.executions.filter((other) => other.pipeline !== pipeline || isBefore(other));
