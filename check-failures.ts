@@ -52,7 +52,7 @@ import * as v from "valibot";
 const VERSION = "4.0.0";
 const [MINUTE_MS, HOUR_MS, DAY_MS] = [60_000, 3_600_000, 86_400_000];
 
-// --- Document: what is stored between two pipelines, as the original, DataDog's Python task, has it.
+// --- Document: what is stored between pipelines, as the original, DataDog's Python task, has it.
 
 /** An object, and no array: valibot's own schemas take both. */
 const PlainObject = v.custom<Record<string, unknown>>(
@@ -310,7 +310,10 @@ export function updateStatistics(before: JobExecutions, listing: Listing, counti
     return { ...update, outcome: "nothing-ran", document: before, warnings: [...listing.warnings, warning] };
   }
   const isLate = pipeline.CI_PIPELINE_ID < before.pipeline_id;
-  if (isLate) return { ...update, outcome: "late", document: fileExecutions(before, ran, counting) };
+  if (isLate) {
+    const { counted_at = counting.now.toISOString() } = before; // the original has none
+    return { ...update, outcome: "late", document: fileExecutions({ ...before, counted_at }, ran, counting) };
+  }
   const filed = fileExecutions({ ...before, ...describeLatest(before, counting) }, ran, counting);
   return { ...update, outcome: "counted", document: judgeJobs(filed, counting) };
 }
@@ -509,7 +512,7 @@ export function failuresIn(executions: Execution[]): Execution[] {
 
 /** The executions at the end of a window that all failed, or all passed. */
 function lastThat(executions: Execution[], failing: boolean) {
-  return executions.slice(executions.findLastIndex((execution) => execution.failing !== failing) + 1);
+  return executions.slice(executions.findLastIndex((one) => one.failing !== failing) + 1);
 }
 
 /** The last executions that all failed, or all passed, whatever came after them. */
@@ -807,7 +810,7 @@ function mentionsIn(channel: string, news: News[], task: Task): string[] {
   return [...new Set(mentions)];
 }
 
-/** Notes who was told, and gives up this run's claims. One that is left says: may have been told. */
+/** Notes who was told, and gives up the claims of this run. One that stays: may have been told. */
 export function noteTold(before: JobExecutions, deliveries: Delivery[], task: Task): JobExecutions {
   const document = { ...before, jobs: new Map(before.jobs) };
   const over = { until: OVER, by: task.run };
@@ -2041,7 +2044,8 @@ function plan(asked: Arguments, variables: Variables, output: Output, signal: Ab
     const json = { outcome: "not-default-branch", ...ids, jobs: null, warnings: [], messages: [] };
     return async () => ({ texts: [text], json });
   }
-  const settings = parseSettings(variables);
+  const CI_COMMIT_MESSAGE = maskSecrets(variables.CI_COMMIT_MESSAGE ?? "", variables);
+  const settings = parseSettings({ ...variables, CI_COMMIT_MESSAGE });
   return () => countPipeline(settings, asked.dryRun, output, signal);
 }
 
@@ -2080,15 +2084,17 @@ async function report({ store: access, limits }: ReportSettings, maxAgeMs: numbe
 
 /** Prints without secrets; resolves to the error that kept it from that, if any. */
 function printerFor(variables: Variables) {
-  const hidden = secretsIn(variables)
-    .flatMap((secret) => [secret, JSON.stringify(secret).slice(1, -1)])
-    .sort((a, b) => b.length - a.length); // the longest first, as one may be a part of another
   return (stream: NodeJS.WriteStream, text: string) => {
-    // A line that begins with :: is a command to GitHub.
-    const unmasked = text.replace(/^(\s*):(?=:)/gm, "$1:\u2060");
-    const shown = hidden.reduce((rest, secret) => rest.replaceAll(secret, "***"), unmasked);
+    // To some CIs, a line that begins with :: or ## is a command.
+    const shown = maskSecrets(text, variables).replace(/^(\s*)([:#])(?=\2)/gm, "$1$2\u2060");
     return new Promise<Error | null | undefined>((resolve) => stream.write(`${shown}\n`, resolve));
   };
+}
+
+function maskSecrets(text: string, variables: Variables): string {
+  const hidden = secretsIn(variables).flatMap((secret) => [secret, JSON.stringify(secret).slice(1, -1)]);
+  hidden.sort((a, b) => b.length - a.length); // the longest first, as one may be a part of another
+  return hidden.reduce((rest, secret) => rest.replaceAll(secret, "***"), text);
 }
 
 /** The values that are never printed; one of few characters would be found in any text. */

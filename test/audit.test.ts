@@ -12,7 +12,7 @@ const ROOMS = {
   computes: ["Statistics", "Listings", "Rules", "News", "Messages", "Report", "Settings", "Usage", "Text"],
   touches: ["Telling", "Store", "Jobs", "Senders", "Requests", "Command line"],
 };
-const MAX_LINES = 2_125;
+const MAX_LINES = 2_135;
 const MAX_TOUCHING = 600; // lines that somebody reads before giving this a token
 const [MAX_WIDE, COLUMNS] = [200, 100]; // lines that are wider than so many columns
 const MAX_FUNCTION = 40; // lines: a screen
@@ -172,7 +172,7 @@ describe("check-failures.ts", () => {
     assert.deepEqual(functionsWith(/\bSLACK_API_TOKEN\b/), ["checkRules", "openSender", "slackSender"]);
     assert.deepEqual(functionsWith(/\bAWS_(SECRET|SESSION|ACCESS)/), []);
     assert.deepEqual(functionsWith(/\bSECRETS\b/), ["secretsIn", "withoutSecrets"]);
-    assert.deepEqual(callersOf("secretsIn"), ["printerFor", "withoutSecrets"]);
+    assert.deepEqual(callersOf("secretsIn"), ["maskSecrets", "withoutSecrets"]);
   });
 
   test("gives each part of the settings only to those who need it, by their types", () => {
