@@ -1,6 +1,9 @@
 /** How news gets to Slack: to each channel what it does not know, once, whatever breaks in between. */
 import assert from "node:assert/strict";
 import http, { type ServerResponse } from "node:http";
+import https from "node:https";
+import { type AddressInfo, createServer } from "node:net";
+import process from "node:process";
 import { describe, test } from "node:test";
 import {
   type Alert,
@@ -977,13 +980,18 @@ describe("sendNotification(), with its requests watched,", () => {
     url: string,
     { messages = 1, onAnswer = () => {}, signal = new AbortController().signal } = {},
   ) {
-    const { request } = http;
+    const library: { request: typeof http.request } = url.startsWith("https:") ? https : http;
+    const { request } = library;
     const limits: number[] = [];
     t.after(() => {
-      http.request = request;
+      library.request = request;
     });
     // The same limit of time, but a shorter one.
-    http.request = ((url: string, options: http.RequestOptions, callback: (response: http.IncomingMessage) => void) => {
+    library.request = ((
+      url: string,
+      options: http.RequestOptions,
+      callback: (response: http.IncomingMessage) => void,
+    ) => {
       limits.push(options.timeout ?? 0);
       const onResponse = (response: http.IncomingMessage) => {
         response.on("end", () => setImmediate(onAnswer));
@@ -1017,6 +1025,18 @@ describe("sendNotification(), with its requests watched,", () => {
     assert.deepEqual([limits.length, failures.map(mayBeTaken)], [1, [true]]);
     assert.ok(Number(limits[0]) > 0 && Number(limits[0]) <= 30_000);
     assert.match(failures[0]?.message ?? "", /^Slack at \S+ is unreachable: no answer in time; /);
+  });
+
+  test("tries again where the connection never came about: the message surely was not taken", {
+    skip: process.versions.bun && "Bun has no limit of time for a handshake",
+  }, async (t) => {
+    const silent = createServer((socket) => void socket.on("error", () => {}).resume());
+    await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
+    t.after(() => silent.close());
+    const { port } = silent.address() as AddressInfo;
+    const { failures, limits } = await send(t, `https://127.0.0.1:${port}/api`);
+    assert.deepEqual([limits.length, failures.map(mayBeTaken)], [3, [false]]);
+    assert.match(failures[0]?.message ?? "", / is unreachable: no answer in time; /);
   });
 
   test("asks for no more when its time is up while it waits for what Slack asked, and says so", async (t) => {
