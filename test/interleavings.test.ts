@@ -120,6 +120,7 @@ const PROMISES: Checks = {
     promises.checkOpenIsTold,
   ),
   "how often, first at, changes since, how long ago and passed since are true": promises.checkSaidIsTrue,
+  "whom a rule mentions is mentioned where its jobs are told, for what opened": promises.checkMentions,
   "nothing is told twice, unless an answer was lost or a run could not note it": promises.checkToldOnce,
   "whoever was told that a job is broken hears of its end, and nobody else of any": promises.checkEnds,
   "enough failures in a row leave an open alert, enough passes after one streak none": promises.checkRows,

@@ -64,6 +64,8 @@ const channels = [
   "[#own 1/1 of 2]",
   "[#own 3/2 of 5]",
   "[#own #two 2/2 of 4]",
+  "[@here]",
+  "[#own @here]",
 ];
 const rules = words(...thresholds, ...channels, "[]", "[]", "[]", "[ignore]", "[#own ignore]");
 const clocks = words("+1m", "+1h", "+1d", "+2d", "-2h", "-18h", "-1d", "+5d");

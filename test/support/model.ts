@@ -7,8 +7,8 @@
  */
 
 /**
- * What holds for every job: thresholds, window, and who hears of it beside the broadcast channel. That is called so, or is
- * null where a command is told.
+ * What holds for every job: thresholds, window, who hears of it beside the broadcast channel, and who is mentioned. The
+ * broadcast channel is called so, or is null where a command is told.
  */
 export type Rules = {
   inARow: number;
@@ -16,6 +16,7 @@ export type Rules = {
   length: number;
   ignored: string[];
   channels: string[];
+  mentions: string[];
   broadcast: string | null;
 };
 

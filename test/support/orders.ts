@@ -13,7 +13,7 @@
  *   mark           what has happened until then is asked for
  *   quiet:31       in 31 pipelines, one a day, only `lint` runs
  *   [#own 2/3 of 5]   the rules from now on: channels, thresholds and window, `ignore` (of `unit`); with `to:#own` that is
- *                  the broadcast channel from now on, with `to:command` there are none any more
+ *                  the broadcast channel from now on, with `to:command` there are none any more; `@here` is mentioned
  *   v3:FFF:consecutive   at the very beginning: the document that another version left; or `none`
  */
 import type { Rules } from "./model.ts";
@@ -44,7 +44,7 @@ export type Order =
   | { kind: "away"; channels: string[] }
   | { kind: "rules"; rules: NewRules };
 
-export const PLAIN_RULES = { inARow: 2, often: 3, length: 5, ignored: [], channels: [] };
+export const PLAIN_RULES = { inARow: 2, often: 3, length: 5, ignored: [], channels: [], mentions: [] };
 
 const UNITS: Record<string, number> = { m: 60_000, h: 3_600_000, d: 86_400_000 };
 
@@ -107,6 +107,7 @@ function parseRules(text: string): NewRules {
     length: Number(length ?? PLAIN_RULES.length),
     ignored: words.includes("ignore") ? ["unit"] : [],
     channels: words.filter((word) => word.startsWith("#")),
+    mentions: words.includes("@here") ? ["<!here>"] : [],
     ...(words.includes("to:#own") ? { broadcast: "#own" } : {}),
     ...(words.includes("to:command") ? { broadcast: null } : {}),
   };

@@ -215,10 +215,10 @@ const limits = new Map<string, Task["limits"]>();
 
 /** What the environment says where these are the rules. */
 function limitsOf(rules: Rules): Task["limits"] {
-  const { inARow, often, length, ignored, channels } = rules;
+  const { inARow, often, length, ignored, channels, mentions } = rules;
   const key = JSON.stringify(rules);
-  const words = channels.join(" ");
-  const lines = [words && `* ${words}`, ...ignored.map((job) => `${job} ignore ${words}`)];
+  const hearing = [...channels, ...mentions].join(" ");
+  const lines = [hearing && `* ${hearing}`, ...ignored.map((job) => `${job} ignore ${hearing}`)];
   const parse = () =>
     settings({
       CONSECUTIVE_THRESHOLD: `${inARow}`,

@@ -175,6 +175,17 @@ function checkText({ news, message, actor }: Taken, said: string) {
   assert.equal(line.includes("passed since"), news.hasPassedSince, `${said}: ${line}`);
 }
 
+/** Whom a rule mentions is mentioned in its channels, or, where it has none, to all; for what opened only. */
+export function checkMentions({ taken }: Played) {
+  for (const { actor, channel, message } of taken) {
+    const { rules } = actor.counted;
+    const places = rules.channels.length > 0 ? rules.channels.map((place) => addressOf(place, rules)) : [""];
+    const isOpening = message.news.some(({ alert }) => isOpen(alert));
+    const expected = isOpening && places.includes(channel) ? rules.mentions : [];
+    assert.deepEqual(message.mentions, expected, `Mentioned in ${nameOf(channel)} by ${wordOf(actor)}`);
+  }
+}
+
 // ── 2. Nothing is told twice.
 
 const keyOf = ({ actor, channel, news: { job, alert } }: Taken) =>
