@@ -1476,7 +1476,7 @@ const AWS_ADVICE: [said: RegExp, todo: string][] = [
   [/^role |InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken|credentials/i, CHECK_KEYS],
   [/NoSuchBucket/, "check JOB_EXECUTIONS_URL"],
   [/RequestTimeTooSkewed/, "set the clock of this machine"],
-  [/encoded data was not valid/, "the document is not UTF-8: restore an earlier version"],
+  [/encoded data (was|is) not valid/, "the document is not UTF-8: restore an earlier version"],
   [/ BUCKET\.(?!.*\.amazonaws\.com)/, NOT_PATH_STYLE],
   [/^upload 403 /, `${ALLOW}; if the bucket demands an encryption, set S3_SSE, e.g. aws:kms`],
   [/ 403 /, ALLOW],
@@ -1932,13 +1932,12 @@ async function request(peer: string, url: string, what: Request): Promise<HttpAn
   let last = failure(`${peer} was not asked: ${TIME_IS_UP}`, "wait a while");
   for (let attempt = 1; attempt <= MAX_ATTEMPTS && !signal.aborted; attempt++) {
     let waitMs = 500 * 2 ** attempt * Math.random();
-    const answer = await exchange(url, what).catch((error: NodeJS.ErrnoException) => {
+    const answer = await exchange(url, what).catch((error: Error & { code?: string; isUnsent?: boolean }) => {
       const todo = adviseOnTrust(error);
-      const isUntaken = todo !== undefined || NOT_CONNECTED.test(`${error.code}`);
       const reason = signal.aborted ? TIME_IS_UP : error.message || `${error.code}`;
-      const details = { cause: error, mayBeTaken: json !== undefined && !isUntaken };
-      last = failure(`${peer} is unreachable: ${reason}`, todo ?? CHECK_NETWORK, details);
-      if (todo || details.mayBeTaken) throw last;
+      const mayBeTaken = json !== undefined && !error.isUnsent;
+      last = failure(`${peer} is unreachable: ${reason}`, todo ?? CHECK_NETWORK, { cause: error, mayBeTaken });
+      if (todo || mayBeTaken) throw last;
     });
     if (answer) {
       const { status, headers } = answer;
@@ -1956,7 +1955,6 @@ async function request(peer: string, url: string, what: Request): Promise<HttpAn
   throw last;
 }
 
-const NOT_CONNECTED = /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|E(HOST|NET)UNREACH|ConnectionRefused|FailedToOpenSocket)$/;
 type HttpAnswer = { status: number; headers: NodeJS.Dict<string | string[]>; body: string };
 
 /**
@@ -1975,7 +1973,8 @@ function exchange(url: string, { headers, json, signal }: Request) {
       body.then((texts) => resolve({ status, headers, body: texts.join("") }), reject);
     });
     sent.on("timeout", () => sent.destroy(new Error("no answer in time")));
-    sent.on("error", reject).end(json && JSON.stringify(json));
+    sent.on("error", (error) => reject(Object.assign(error, { isUnsent: !sent.writableFinished })));
+    sent.end(json && JSON.stringify(json));
   });
 }
 
