@@ -112,13 +112,9 @@ function listMutants(): Mutant[] {
       const whole = closeParenthesis(text, at, by);
       const line = source.slice(0, at).split("\n").length;
       const lineOf = (all: string) => (all.split("\n")[line - 1] ?? "").trim();
-      const within =
-        source
-          .slice(0, at)
-          .match(/^(?:export )?(?:async )?function (\w+)/gm)
-          ?.at(-1) ?? "";
-      const before = lineOf(source);
-      mutants.push({ line, room: name, within: within.replace(/.* /, ""), before, after: lineOf(whole), text: whole });
+      const names = [...source.slice(0, at).matchAll(/^(?:export )?(?:async )?function (\w+)/gm)];
+      const within = `${names.at(-1)?.[1]}`;
+      mutants.push({ line, room: name, within, before: lineOf(source), after: lineOf(whole), text: whole });
     };
     for (const [pattern, by] of WAYS) {
       for (const match of code.slice(from, to).matchAll(new RegExp(pattern, "g"))) {
@@ -164,11 +160,26 @@ function rooms(source: string) {
 /** A copy of the project, whose script may be broken. */
 function makeCopy(): string {
   const folder = mkdtempSync(join(tmpdir(), "mutate-"));
+  copies.add(folder);
   for (const item of [SCRIPT, "package.json", "tsconfig.json", "test", "fixtures"]) {
     cpSync(join(ROOT, item), join(folder, item), { recursive: true });
   }
   symlinkSync(join(ROOT, "node_modules"), join(folder, "node_modules"));
   return folder;
+}
+
+/** What is to be ended and taken away when this is interrupted. */
+const running = new Set<number>();
+const copies = new Set<string>();
+
+function endGroup(pid: number | undefined) {
+  if (pid !== undefined) tryTo(() => process.kill(-pid, "SIGKILL"));
+}
+
+function cleanUp() {
+  for (const pid of running) endGroup(pid);
+  for (const folder of copies) rmSync(folder, { recursive: true, force: true });
+  process.exit(130);
 }
 
 /** Whether a test passes in a copy: as soon as anything in it fails, it is ended. */
@@ -177,7 +188,8 @@ function passes(folder: string, test: string): Promise<boolean> {
   const args = ["--test", "--test-reporter=tap", `test/${test}.test.ts`];
   const env = { ...process.env, INTERLEAVINGS: "150", INTERLEAVINGS_SEED: "4" };
   const child = spawn(command, args, { cwd: folder, env, stdio: ["ignore", "pipe", "ignore"], detached: true });
-  const end = () => tryTo(() => process.kill(-Number(child.pid), "SIGKILL"));
+  const end = () => endGroup(child.pid);
+  if (child.pid) running.add(child.pid);
   const timer = setTimeout(end, TEST_TIMEOUT_MS);
   child.stdout.setEncoding("utf8").on("data", (text) => {
     if (/^ *not ok/m.test(text)) end();
@@ -185,6 +197,7 @@ function passes(folder: string, test: string): Promise<boolean> {
   return new Promise((resolve) => {
     child.on("close", (code) => {
       clearTimeout(timer);
+      if (child.pid) running.delete(child.pid);
       resolve(code === 0);
     });
   });
@@ -220,6 +233,7 @@ async function main() {
     console.log(`${mutants.length} ways`);
     return;
   }
+  process.once("SIGINT", cleanUp).once("SIGTERM", cleanUp);
   const folders = Array.from({ length: WORKERS }, makeCopy);
   const [first = ""] = folders;
   const tests: string[] = [];
