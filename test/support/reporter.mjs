@@ -11,7 +11,7 @@ const PROVED = [
     "What it decides: places, rules for alerts, days, the sequences of the original",
     /^(statistics|fixtures|simulation)$/,
   ],
-  ["In any order, through any accident: races, kills, refusals, clocks", /^(interleavings|races)$/],
+  ["In any order, through any accident: races, kills, refusals, clocks", /^(interleavings|orders|races)$/],
   ["Each channel is told what differs, once: claimed, sent, noted", /^(telling|rules)$/],
   ["What messages and reports say is true, fits, and is data", /^(messages|report)$/],
   ["What is wrong is refused, in words for people", /^(settings|bad-input)$/],
