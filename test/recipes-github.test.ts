@@ -570,7 +570,11 @@ describe("many/github/page.yml, played", { skip: NEEDED, concurrency: 2 }, () =>
   });
 
   type Organisation = { days?: number; repositories?: string[]; fails?: string[]; isPublic?: boolean };
-  async function playPage({ days = 0, repositories = ["acme/shop", "acme/pay", "acme/docs"], ...rest }: Organisation) {
+  async function playPage({
+    days = 0,
+    repositories = ["acme/shop", "acme/pay", "acme/docs", "acme/new"],
+    ...rest
+  }: Organisation) {
     const { fails = [], isPublic = false } = rest;
     // Installs nothing: the project's own packages are there.
     const npm = `[ "$1" = ci ] && exit; shift 4; exec node '${PROJECT}/test/tools/page.ts' "$@"`;
@@ -587,7 +591,11 @@ describe("many/github/page.yml, played", { skip: NEEDED, concurrency: 2 }, () =>
         "check-failures-7": documentOf("acme/shop CI", 0),
         "check-failures-8": documentOf("acme/shop Nightly", 0),
       },
-      "acme/pay": { "check-failures-9": documentOf("acme/pay CI", days) },
+      "acme/pay": {
+        "check-failures-9": documentOf("acme/pay CI", days),
+        "check-failures-upgrade": "a person's branch",
+      },
+      "acme/new": "empty",
     });
     const started = { GITHUB_REPOSITORY: "acme/ci", GITHUB_REPOSITORY_OWNER: "acme" };
     const done: string[] = [];
@@ -611,6 +619,8 @@ describe("many/github/page.yml, played", { skip: NEEDED, concurrency: 2 }, () =>
     assertPlayed(played);
     assert.deepEqual(done, PUBLISHED);
     for (const name of ["acme/shop CI", "acme/shop Nightly", "acme/pay CI"]) assert.ok(page.includes(name), name);
+    assert.match(played.steps[1]?.stdout ?? "", /^acme\/docs has no document$/m);
+    assert.doesNotMatch(`${played.steps[1]?.stdout}${page}`, /acme\/new|check-failures-upgrade/);
   });
 
   test("is published, and then fails, where a monitor has not counted for three days", async () => {

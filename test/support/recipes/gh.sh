@@ -54,6 +54,9 @@ answer() {
     */pages) jq '{public: .}' public.json ;;
     orgs/acme/repos\?*) cat repositories.json ;;
     */git/matching-refs/heads/*)
+      if jq -e --arg name "$repository" '.[$name] == "empty"' branches.json > /dev/null; then
+        end "gh: Git Repository is empty. (HTTP 409)"
+      fi
       jq --arg name "$repository" '[.[$name] // {} | keys[] | {ref: "refs/heads/\(.)"}]' branches.json
       ;;
     */contents/document.json\?ref=*)
