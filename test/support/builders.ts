@@ -1,4 +1,6 @@
 /** What tests are made of: each builder has a default for all that a test does not care about. */
+import process from "node:process";
+import fc from "fast-check";
 import {
   type Alert,
   checkConsistentFailures,
@@ -21,6 +23,10 @@ import {
 import type { GitLabJob } from "./servers/gitlab.ts";
 
 export type Variables = Record<string, string | undefined>;
+
+/** With a seed, all properties draw the same examples again. */
+const { INTERLEAVINGS_SEED } = process.env;
+if (INTERLEAVINGS_SEED) fc.configureGlobal({ seed: Number(INTERLEAVINGS_SEED) });
 
 export const NOW = new Date("2026-11-23T10:00:00.000Z");
 export const AN_HOUR_AGO = "2026-11-23T09:00:00.000Z";
