@@ -54,7 +54,17 @@ const pipelines = (accidents: fc.Arbitrary<string>) => [
   one(2, fc.record({ kind: fc.constant("again"), by: fc.constant(0), strip: single, other, accidents })),
 ];
 
-const thresholds = ["[1/1 of 2]", "[1/2 of 3]", "[2/2 of 4]", "[3/2 of 5]", "[3/3 of 3]", "[2/4 of 8]", "[3/5 of 10]"];
+const thresholds = [
+  "[1/1 of 2]",
+  "[1/2 of 3]",
+  "[2/2 of 4]",
+  "[3/2 of 5]",
+  "[3/3 of 3]",
+  "[2/4 of 8]",
+  "[3/5 of 10]",
+  "[4/2 of 3]",
+  "[2/1 of 6]",
+];
 const channels = [
   "[#own]",
   "[#two]",

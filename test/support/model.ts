@@ -104,6 +104,9 @@ const NOTHING: Job = {
   claims: new Map(),
 };
 
+/** A window is as long as the largest threshold needs. */
+export const lengthOf = ({ inARow, often, length }: Rules) => Math.max(inARow, often, length);
+
 export const commitOf = (pipeline: number) => `c0ffee${pipeline}`;
 
 export const titleOf = (pipeline: number) => `Change ${pipeline}`;
@@ -166,7 +169,7 @@ function file(job: Job, name: string, { pipeline, at, did, rules }: Counted, day
   const failures = atTheEnd(executions, true);
   const isNew = others.length === job.executions.length;
   const streak = failures === executions.length ? Math.max(failures, job.streak + (isNew ? 1 : 0)) : failures;
-  const length = Math.max(rules.length, job.executions.length);
+  const length = Math.max(lengthOf(rules), job.executions.length);
   return { ...job, ...run, isTracked: true, executions: titled(executions.slice(-length)), streak };
 }
 
@@ -204,7 +207,7 @@ function changeOf(job: Job, { inARow, often }: Rules): Kind | "flaky" | undefine
 const isLongAgo = (day: number | undefined, days: number) => day !== undefined && days - day > FORGET_DAYS;
 
 function judge(job: Job, name: string, { pipeline, at, rules }: Counted, days: number): Job {
-  const cut = { ...job, executions: job.executions.slice(-rules.length), lastDay: job.lastDay ?? days };
+  const cut = { ...job, executions: job.executions.slice(-lengthOf(rules)), lastDay: job.lastDay ?? days };
   // Another version noted nothing of what it told.
   const isUnsaid = isOpen(job.alert) && job.alert?.times === undefined;
   const facts = job.alert && isUnsaid ? factsOf(cut, job.alert.kind) : {};

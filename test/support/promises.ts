@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { type Alert, type Execution, type JobExecutions, SLACK, writeMessage } from "../../check-failures.ts";
-import { addressOf, commitOf, type Rules, titleOf } from "./model.ts";
+import { addressOf, commitOf, lengthOf, type Rules, titleOf } from "./model.ts";
 import { type Actor, JOBS, type Landing, type Played, type Taken } from "./play.ts";
 
 const isOpen = (alert: Alert | undefined) => alert?.kind === "consecutive" || alert?.kind === "cumulative";
@@ -342,7 +342,10 @@ export function checkNothingGrows({ landings }: Played) {
   for (const { actor, happening, document, before } of landings) {
     if (happening.what !== "counted" || happening.pipeline < before.latest) continue;
     for (const [name, { jobs_info, alert }] of document.jobs) {
-      assert.ok(jobs_info.length <= happening.rules.length, `The window of ${name} is too long after ${wordOf(actor)}`);
+      assert.ok(
+        jobs_info.length <= lengthOf(happening.rules),
+        `The window of ${name} is too long after ${wordOf(actor)}`,
+      );
       const isAwaited = alert && Object.keys({ ...alert.told, ...alert.claims }).length > 0;
       const isOld = alert && !isOpen(alert) && document.days - (alert.day ?? 0) > 30;
       assert.ok(!isAwaited || !isOld, `The end of ${name} is still to be told after ${wordOf(actor)}`);
@@ -378,7 +381,7 @@ export function checkNothingVanishes(played: Played) {
         const newer = [...union(jobs_info, now?.jobs_info ?? passOf(document, name))].filter(
           ([id]) => id > placeOf(failure),
         );
-        const isOut = newer.length >= happening.rules.length || placeOf(failure) === -1;
+        const isOut = newer.length >= lengthOf(happening.rules) || placeOf(failure) === -1;
         const isReplaced = failure.pipeline === happening.pipeline;
         assert.ok(
           kept.has(failure.id) || isOut || isReplaced,
