@@ -23,7 +23,19 @@ const WORKERS = 2;
 const TEST_TIMEOUT_MS = 180_000;
 
 /** The tests that may notice, the quickest first: one after the other, until one fails. */
-const TESTS = ["orders", "statistics", "rules", "telling", "interleavings", "messages", "report", "fixtures", "races", "bad-input", "store"];
+const TESTS = [
+  "orders",
+  "statistics",
+  "rules",
+  "telling",
+  "interleavings",
+  "messages",
+  "report",
+  "fixtures",
+  "races",
+  "bad-input",
+  "store",
+];
 
 /** What is put in place of what, wherever it stands in code. */
 const WAYS: [pattern: RegExp, by: string][] = [
